@@ -1,0 +1,1 @@
+"""The data plane: Open Inference Protocol and SageMaker clients to ONNX models."""

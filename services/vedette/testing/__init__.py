@@ -1,0 +1,1 @@
+"""Public contract suites and builders for authors of adapters and of tests."""
