@@ -1,0 +1,232 @@
+"""Measure vedette against a plain server, in turn, on the same CPU, and print one table for each protocol.
+
+`python -m loadtests.run [--seconds 5] [--rounds 3] [--save]`. Answers are checked before and after every
+run and error counters must be zero; a run with a wrong answer stops the whole test.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import statistics
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from functools import partial
+from importlib.metadata import version
+from pathlib import Path
+
+import grpc
+import numpy as np
+import onnxruntime
+from rich.console import Console
+from rich.table import Table
+from vedette.proto.inference.v1 import inference_pb2 as pb
+
+from loadtests import generators, reference_model, targets
+from loadtests.generators import BrokenRun, Figures
+from loadtests.targets import Target
+
+RESULTS = Path(__file__).parent / "results"
+GRPC_PATH = "/inference.GRPCInferenceService/ModelInfer"
+ServerOf = Callable[[list[str]], AbstractContextManager[Target]]
+
+
+def pin(cpu: int) -> list[str]:
+    """The command prefix that ties a process to one CPU; nothing on a machine with a single one."""
+    cpus = sorted(os.sched_getaffinity(0))
+    return ["taskset", "-c", str(cpus[cpu % len(cpus)])] if len(cpus) > 1 else []
+
+
+def expected() -> np.ndarray:
+    """The reference model's answer to the row that is sent, from ONNX Runtime itself."""
+    session = onnxruntime.InferenceSession(reference_model.build(), providers=["CPUExecutionProvider"])
+    return np.asarray(session.run(None, {"x": reference_model.row()})[0])
+
+
+def json_request() -> bytes:
+    """The V2 request for one row, as a client writes it."""
+    data = [float(f"{value:.4f}") for value in reference_model.row().ravel()]
+    tensor = {"name": "x", "shape": [1, reference_model.FEATURES], "datatype": "FP32", "data": data}
+    return json.dumps({"inputs": [tensor]}).encode()
+
+
+def grpc_request() -> pb.ModelInferRequest:
+    """The same row with raw contents."""
+    spec = pb.ModelInferRequest.InferInputTensor(name="x", datatype="FP32", shape=[1, reference_model.FEATURES])
+    return pb.ModelInferRequest(
+        model_name="reference", inputs=[spec], raw_input_contents=[reference_model.row().tobytes()]
+    )
+
+
+def check_http(target: Target, truth: np.ndarray) -> None:
+    """One request whose answer must be the model's."""
+    url = f"http://127.0.0.1:{target.http_port}/v2/models/reference/infer"
+    (output,) = targets.call("POST", url, json_request())["outputs"]
+    _check(np.array(output["data"], np.float32).reshape(output["shape"]), truth)
+
+
+def ask_grpc(target: Target, truth: np.ndarray) -> bytes:
+    """One call whose answer must be the model's; the response message as bytes."""
+    with grpc.insecure_channel(f"127.0.0.1:{target.grpc_port}") as channel:
+        answer: bytes = channel.unary_unary(GRPC_PATH)(grpc_request().SerializeToString(), timeout=10)
+    response = pb.ModelInferResponse.FromString(answer)
+    _check(np.frombuffer(response.raw_output_contents[0], np.float32).reshape(response.outputs[0].shape), truth)
+    return answer
+
+
+def _check(answer: np.ndarray, truth: np.ndarray) -> None:
+    if answer.shape != truth.shape or not np.allclose(answer, truth, rtol=0, atol=1e-6):
+        raise BrokenRun(f"a wrong answer: {answer} instead of {truth}")
+
+
+def http_run(target: Target, connections: int, seconds: int, truth: np.ndarray) -> Figures:
+    """Load the target with V2 JSON, one row a request."""
+    url = f"http://127.0.0.1:{target.http_port}/v2/models/reference/infer"
+    headers = {"content-type": "application/json"}
+    load = partial(generators.wrk, url, json_request(), headers=headers, connections=connections, cpu=pin(0))
+    return _measured(target, load, partial(check_http, target, truth), seconds)
+
+
+def grpc_run(target: Target, streams: int, seconds: int, truth: np.ndarray) -> Figures:
+    """Load the target with ModelInfer, raw contents, one row a call."""
+    answer = ask_grpc(target, truth)
+    load = partial(
+        generators.h2load, target.grpc_port, GRPC_PATH, grpc_request().SerializeToString(),
+        answer=answer, streams=streams, cpu=pin(0),
+    )  # fmt: skip
+    return _measured(target, load, lambda: ask_grpc(target, truth), seconds)
+
+
+def _measured(target: Target, load: Callable[..., Figures], check: Callable[[], object], seconds: int) -> Figures:
+    check()
+    load(seconds=1)
+    figures = load(seconds=seconds)
+    check()
+    if wrong := targets.errors_counted(target):
+        raise BrokenRun(f"{target.name} counted {wrong:.0f} failed requests")
+    return figures
+
+
+@dataclass(frozen=True, slots=True)
+class Scenario:
+    """One table: a protocol, the servers to compare (the first is the measure) and how they are loaded."""
+
+    title: str
+    servers: tuple[ServerOf, ...]
+    run: Callable[[Target, int, int, np.ndarray], Figures]
+    in_flight: tuple[int, ...] = (1, 32)
+
+
+SCENARIOS = {
+    "http": Scenario("HTTP, V2 JSON, 30-64-2 MLP", (targets.plain_fastapi, targets.vedette), http_run),
+    "grpc": Scenario("gRPC ModelInfer, raw contents, 30-64-2 MLP", (targets.plain_grpc, targets.vedette), grpc_run),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """A line of a table: medians over the rounds, and the ratio to the first server."""
+
+    server: str
+    in_flight: int
+    requests_per_s: float
+    p50_ms: float
+    p99_ms: float
+    ratio: float
+    rss_mb: float
+
+
+def measure(scenario: Scenario, rounds: int, seconds: int) -> Iterator[Row]:
+    """Run the servers in turn, A B A B, and yield the medians."""
+    truth = expected()
+    runs: dict[tuple[str, int], list[Figures]] = {}
+    memory: dict[str, float] = {}
+    for _ in range(rounds):
+        for server in scenario.servers:
+            with server(pin(1)) as target:
+                for in_flight in scenario.in_flight:
+                    figures = scenario.run(target, in_flight, seconds, truth)
+                    runs.setdefault((target.name, in_flight), []).append(figures)
+                memory[target.name] = _rss_mb(target.pid)
+    first = next(iter(runs))[0]
+    for in_flight in scenario.in_flight:
+        base = runs[first, in_flight]
+        for name in memory:
+            mine = runs[name, in_flight]
+            ratios = [own.requests_per_s / other.requests_per_s for own, other in zip(mine, base, strict=True)]
+            yield Row(
+                name, in_flight, *(_median(mine, field) for field in ("requests_per_s", "p50_ms", "p99_ms")),
+                ratio=statistics.median(ratios), rss_mb=memory[name],
+            )  # fmt: skip
+
+
+def _median(runs: list[Figures], field: str) -> float:
+    return statistics.median(getattr(run, field) for run in runs)
+
+
+def _rss_mb(pid: int) -> float:
+    for line in Path(f"/proc/{pid}/status").read_text().splitlines():
+        if line.startswith("VmRSS:"):
+            return int(line.split()[1]) / 1024
+    return 0.0
+
+
+def machine() -> dict[str, object]:
+    """The facts of this machine that a reader of the figures needs."""
+    cpu = next((line.split(":")[1].strip() for line in Path("/proc/cpuinfo").read_text().splitlines()
+                if line.startswith("model name")), platform.machine())  # fmt: skip
+    packages = ("granian", "grpcio", "onnxruntime", "fastapi", "uvicorn", "numpy", "msgspec")
+    return {
+        "cpu": cpu,
+        "cpus": len(os.sched_getaffinity(0)),
+        "python": platform.python_version(),
+        "kernel": platform.release().split("-")[0],
+        **{name: version(name) for name in packages},
+    }
+
+
+def table(title: str, rows: list[Row]) -> Table:
+    """The rows as people read them."""
+    drawn = Table(title=title, title_justify="left")
+    for column in ("server", "in flight", "requests/s", "p50 ms", "p99 ms", "ratio", "RSS MB"):
+        drawn.add_column(column, justify="left" if column == "server" else "right")
+    for row in rows:
+        drawn.add_row(
+            row.server, str(row.in_flight), f"{row.requests_per_s:,.0f}", f"{row.p50_ms:.2f}", f"{row.p99_ms:.2f}",
+            f"{row.ratio:.2f}x", f"{row.rss_mb:.0f}",
+        )  # fmt: skip
+    return drawn
+
+
+def save(name: str, results: dict[str, list[Row]]) -> None:
+    """Keep the figures with the facts of the machine in loadtests/results/NAME.json."""
+    rows = {title: [asdict(row) for row in found] for title, found in results.items()}
+    document = {"at": datetime.now(UTC).isoformat(timespec="seconds"), "machine": machine(), "tables": rows}
+    (RESULTS / f"{name}.json").write_text(json.dumps(document, indent=1) + "\n")
+
+
+def main() -> None:
+    """Measure, print, and with --save keep the figures in loadtests/results."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("scenarios", nargs="*", choices=[*SCENARIOS, []], help="default: all")
+    parser.add_argument("--seconds", type=int, default=5, help="length of one run")
+    parser.add_argument("--rounds", type=int, default=3, help="each server is started this often, in turn")
+    parser.add_argument("--save", metavar="NAME", help="write loadtests/results/NAME.json")
+    arguments = parser.parse_args()
+    generators.require("wrk", "h2load", "taskset")
+    console = Console()
+    results: dict[str, list[Row]] = {}
+    for name in arguments.scenarios or SCENARIOS:
+        with console.status(f"measuring {name}: {arguments.rounds} rounds"):
+            results[name] = list(measure(SCENARIOS[name], arguments.rounds, arguments.seconds))
+        console.print(table(SCENARIOS[name].title, results[name]))
+    if arguments.save:
+        save(arguments.save, results)
+
+
+if __name__ == "__main__":
+    main()
