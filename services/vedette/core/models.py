@@ -6,7 +6,9 @@ Field names are the names in the HTTP documents, the protos and the tables.
 
 from __future__ import annotations
 
+import hashlib
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Literal
@@ -87,6 +89,32 @@ class ArtifactFile:
     """A bare file name; `model.onnx` is the graph, the others are its external data."""
     size: int
     sha256: str
+
+
+FILE_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}")
+"""What a file of a model version may be called: a bare name, never hidden, no separator."""
+
+
+def manifest(files: Iterable[ArtifactFile]) -> bytes:
+    """The canonical text of a set of files, sorted by name: what a version's digest is taken of."""
+    ordered = sorted(files, key=lambda file: file.path)
+    return "".join(f"{file.sha256} {file.size} {file.path}\n" for file in ordered).encode()
+
+
+def manifest_digest(files: Iterable[ArtifactFile]) -> str:
+    """The digest that names these files together: sha256 of their `manifest`, in hexadecimal."""
+    return hashlib.sha256(manifest(files)).hexdigest()
+
+
+@dataclass(frozen=True, slots=True)
+class Upload:
+    """A version being uploaded file by file; its files lie in the artifact store's staging area."""
+
+    id: str
+    model: str
+    created_at: float
+    expires_at: float
+    """After this moment it may be swept away (seconds since the epoch)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -221,6 +249,18 @@ class Endpoint:
     """The generation that replicas last reported as serving; 0: none yet."""
     created_at: float = 0.0
     updated_at: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Generation:
+    """One wanted configuration in an endpoint's history."""
+
+    endpoint: str
+    generation: int
+    config: EndpointConfig
+    cause: str = ""
+    """What made it: `create`, `update`, `weights`, `rollback to 3`."""
+    created_at: float = 0.0
 
 
 _REF = re.compile(rf"(?P<model>{NAME.pattern})(?::(?P<version>[1-9][0-9]{{0,8}})|@(?P<alias>{NAME.pattern}))?")
