@@ -20,9 +20,9 @@ def errors() -> str:
     lines = [
         "# Errors",
         "",
-        "Every error that a caller sees has one of these codes. REST routes of the Open Inference Protocol answer",
-        '`{"error": "..."}`, SageMaker routes answer in AWS\'s shapes, control routes answer `application/problem+json`',
-        "with the code; over gRPC the code is in the trailing metadata `vedette-code`.",
+        "Every error that a caller sees has one of these codes. REST routes of the Open Inference Protocol",
+        'answer `{"error": "..."}`, SageMaker routes answer in AWS\'s shapes, control routes answer',
+        "`application/problem+json` with the code; over gRPC it is in the trailing metadata `vedette-code`.",
         "",
         "| code | HTTP | gRPC | whose fault | meaning |",
         "|---|---|---|---|---|",
@@ -54,9 +54,9 @@ def settings() -> str:
     lines = [
         "# Settings",
         "",
-        "A service reads its table of `vedette.toml` (named by `--config` or `VEDETTE_CONFIG`) and, over it, environment",
-        "variables `VEDETTE_<SERVICE>__<FIELD>`. An unknown key is an error. `vedette check-config` shows what holds and",
-        "where it comes from.",
+        "A service reads its table of `vedette.toml` (named by `--config` or `VEDETTE_CONFIG`) and, over it,",
+        "environment variables `VEDETTE_<SERVICE>__<FIELD>`. An unknown key is an error. `vedette check-config`",
+        "shows what holds and where it comes from.",
     ]
     for name, module in SERVICES.items():
         lines += ["", f"## [{name}]", "", "| field | default | meaning |", "|---|---|---|"]
