@@ -260,6 +260,8 @@ class Generation:
     config: EndpointConfig
     cause: str = ""
     """What made it: `create`, `update`, `weights`, `rollback to 3`."""
+    replaces: int = 0
+    """The generation that had last served when this one was made: where a rollback goes; 0: none."""
     created_at: float = 0.0
 
 
