@@ -231,6 +231,12 @@ class EndpointConfig:
     limits: Limits = Limits()
     capture: CaptureSettings = CaptureSettings()
 
+    def references(self) -> tuple[ModelRef, ...]:
+        """Every model version that serving this takes, each once, in order of first mention."""
+        variants = (*self.variants, *self.shadow_variants)
+        refs = [ref for v in variants for ref in (ModelRef(self.model, v.version), *v.pipeline)]
+        return tuple(dict.fromkeys(refs))
+
 
 @dataclass(frozen=True, slots=True)
 class Endpoint:

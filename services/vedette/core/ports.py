@@ -312,12 +312,8 @@ class Catalog(Protocol):
         """Release connections and wake waiters; idempotent."""
 
 
-class StagedFile(Protocol):
+class StagedFile(AbstractContextManager["StagedFile"], Protocol):
     """A file of an upload being written. Unless `finish` was reached, leaving its block removes the file."""
-
-    def __enter__(self) -> StagedFile: ...
-
-    def __exit__(self, *error: object) -> None: ...
 
     def write(self, chunk: bytes) -> None:
         """Append. `Unavailable` when the disk is full."""
@@ -334,6 +330,9 @@ class ArtifactStore(Protocol):
     inserting a version inside a catalog transaction, and neither can race. Digests and file names that are
     not well formed are `InvalidArgument`; a full or failing disk is `Unavailable` and leaves nothing behind.
     """
+
+    def prepare(self) -> None:
+        """Make the store ready and finish removals that a killed process began; call once before anything else."""
 
     def stage(self, upload_id: str) -> Path:
         """Make an empty folder for an upload on this machine. `AlreadyExists` when there is one."""
