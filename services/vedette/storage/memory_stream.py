@@ -1,0 +1,121 @@
+"""The metrics stream in memory: for one process, and gone with it.
+
+Rule: memory is bounded; beyond `max_messages` or `max_bytes` a topic forgets its oldest, as the port allows.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Sequence
+from itertools import islice
+
+from vedette.core.errors import InvalidArgument, Unavailable
+from vedette.core.events import Delivery, Message, Topic
+
+MAX_MESSAGES = 10_000
+"""Default bound of a topic. A message is a batch, so this is minutes to hours of traffic."""
+
+MAX_BYTES = 256 << 20
+"""Default bound of a topic's message values in bytes; the newest message stays whatever its size."""
+
+
+class _Log:
+    """One topic: its newest messages, where they begin, and who waits for more."""
+
+    def __init__(self, max_messages: int, max_bytes: int) -> None:
+        self.messages: deque[Message] = deque()
+        self.end = 0
+        self._bytes = 0
+        self._max_messages = max_messages
+        self._max_bytes = max_bytes
+        self.waiters: set[asyncio.Future[None]] = set()
+
+    @property
+    def oldest(self) -> int:
+        return self.end - len(self.messages)
+
+    def append(self, message: Message) -> int:
+        self.messages.append(message)
+        self.end += 1
+        self._bytes += len(message.value)
+        while len(self.messages) > self._max_messages or (self._bytes > self._max_bytes and len(self.messages) > 1):
+            self._bytes -= len(self.messages.popleft().value)
+        return self.end - 1
+
+    def wake(self) -> None:
+        for waiter in self.waiters:
+            if not waiter.done():
+                waiter.set_result(None)
+
+
+class MemoryEventStream:
+    """An `EventStream` that lives in one event loop. Not thread-safe."""
+
+    def __init__(self, *, max_messages: int = MAX_MESSAGES, max_bytes: int = MAX_BYTES) -> None:
+        self._max_messages = max_messages
+        self._max_bytes = max_bytes
+        self._logs: dict[Topic, _Log] = {}
+        self._committed: dict[tuple[Topic, str], int] = {}
+        self._closed = False
+
+    async def publish(self, topic: Topic, messages: Sequence[Message]) -> list[int]:
+        log = self._log(topic)
+        offsets = [log.append(message) for message in messages]
+        log.wake()
+        return offsets
+
+    async def read(self, topic: Topic, offset: int, limit: int) -> list[Delivery]:
+        log = self._log(topic)
+        if offset < 0 or limit < 1:
+            raise InvalidArgument("an offset is 0 or more and a limit is 1 or more")
+        first = max(offset, log.oldest)
+        skipped = first - log.oldest
+        return [
+            Delivery(topic, first + index, message)
+            for index, message in enumerate(islice(log.messages, skipped, skipped + limit))
+        ]
+
+    async def wait(self, topic: Topic, offset: int, timeout_s: float) -> bool:
+        log = self._log(topic)
+        try:
+            async with asyncio.timeout(timeout_s):
+                while log.end <= offset:
+                    await self._next_publish(log)
+        except TimeoutError:
+            return False
+        return True
+
+    async def _next_publish(self, log: _Log) -> None:
+        waiter = asyncio.get_running_loop().create_future()
+        log.waiters.add(waiter)
+        try:
+            await waiter
+        finally:
+            log.waiters.discard(waiter)
+        self._check_open()
+
+    async def commit(self, topic: Topic, group: str, offset: int) -> None:
+        if not 0 <= offset <= self._log(topic).end:
+            raise InvalidArgument(f"offset {offset} is not between 0 and the end of {topic}")
+        self._committed[topic, group] = max(offset, self._committed.get((topic, group), 0))
+
+    async def committed(self, topic: Topic, group: str) -> int:
+        self._check_open()
+        return self._committed.get((topic, group), 0)
+
+    async def end(self, topic: Topic) -> int:
+        return self._log(topic).end
+
+    async def close(self) -> None:
+        self._closed = True
+        for log in self._logs.values():
+            log.wake()
+
+    def _log(self, topic: Topic) -> _Log:
+        self._check_open()
+        return self._logs.setdefault(topic, _Log(self._max_messages, self._max_bytes))
+
+    def _check_open(self) -> None:
+        if self._closed:
+            raise Unavailable("the stream is closed")
