@@ -26,6 +26,8 @@ class Metric:
     help: str
     labels: tuple[str, ...] = ()
     buckets: tuple[float, ...] = ()
+    across: Literal["sum", "max", "each"] = "sum"
+    """For gauges: how the values of several worker processes come together; `each` adds the label `worker`."""
 
 
 _SERVED = ("endpoint", "variant", "version")
@@ -44,20 +46,21 @@ METRICS: dict[str, Metric] = {
         Metric("vedette_requests_in_flight", "gauge", "Requests accepted and not yet answered.", ("endpoint",)),
         Metric("vedette_shadow_requests_total", "counter", "Copies sent to shadow variants; code is OK, an error code or dropped.",
                (*_SERVED, "code")),
-        Metric("vedette_models_loaded", "gauge", "Model versions held in memory."),
+        Metric("vedette_models_loaded", "gauge", "Model versions held in memory.", across="each"),
         Metric("vedette_model_memory_bytes", "gauge", "Resident memory that loading the version took.", ("model", "version")),
         Metric("vedette_model_load_seconds", "histogram", "Time to fetch, verify, load and warm up a version.", ("model",),
                (0.01, 0.05, 0.1, 0.5, 1.0, 5.0, 10.0, 30.0, 60.0, 300.0)),
         Metric("vedette_model_load_failures_total", "counter", "Loads that failed; the old version went on serving.", ("endpoint",)),
-        Metric("vedette_registry_connected", "gauge", "1 while the watch on the registry stands, else 0."),
+        Metric("vedette_registry_connected", "gauge", "1 while the watch on the registry stands, else 0.", across="each"),
         Metric("vedette_captures_total", "counter", "Captures by outcome: captured, dropped, failed.", ("endpoint", "outcome")),
         Metric("vedette_http_responses_total", "counter", "HTTP answers of the service by status class.", ("service", "status")),
         Metric("vedette_rpcs_total", "counter", "gRPC answers of the service by status code.", ("service", "code")),
-        Metric("vedette_registry_models", "gauge", "Models in the registry."),
-        Metric("vedette_registry_endpoints", "gauge", "Endpoints in the registry by status.", ("status",)),
+        Metric("vedette_registry_models", "gauge", "Models in the registry.", across="max"),
+        Metric("vedette_registry_endpoints", "gauge", "Endpoints in the registry by status.", ("status",), across="max"),
         Metric("vedette_registry_watchers", "gauge", "Open watches on desired state."),
         Metric("vedette_admissions_total", "counter", "Uploaded models by outcome: admitted, or the step that refused them.", ("outcome",)),
         Metric("vedette_worker_restarts_total", "counter", "Worker processes replaced after they died.", ("service",)),
+        Metric("vedette_metric_series_dropped_total", "counter", "Label sets over the limit of series; they count as _overflow."),
     )
 }  # fmt: skip
 
