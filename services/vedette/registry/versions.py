@@ -148,7 +148,9 @@ def _check_kind(graph: Signature, completion: Completion) -> None:
     if completion.kind == "tabular":
         deep = next((spec for spec in graph.inputs if len(spec.shape) > 2), None)
         if deep is not None:
-            raise InvalidArgument(f"kind tabular: input {deep.name!r} has shape {list(deep.shape)}, not rows of columns")
+            raise InvalidArgument(
+                f"kind tabular: input {deep.name!r} has shape {list(deep.shape)}, not rows of columns"
+            )
     if completion.kind == "image":
         odd = next((spec for spec in graph.inputs if spec.datatype == "BYTES" or len(spec.shape) < 2), None)
         if odd is not None:
@@ -183,7 +185,9 @@ def _check_categories(graph: Signature, completion: Completion) -> None:
 def _check_classes(graph: Signature, named: int) -> None:
     """A rank-2 floating output has a column per class; one column alone is a binary score."""
     widths = [
-        spec.shape[1] for spec in graph.outputs if len(spec.shape) == 2 and spec.datatype in {"FP16", "BF16", "FP32", "FP64"}
+        spec.shape[1]
+        for spec in graph.outputs
+        if len(spec.shape) == 2 and spec.datatype in {"FP16", "BF16", "FP32", "FP64"}
     ]
     wide = [width for width in widths if width > 1]
     if -1 in widths or not widths:
