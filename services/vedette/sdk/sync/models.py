@@ -1,0 +1,203 @@
+# Generated from vedette/sdk/aio by `python -m tests.sdk_twin`: change that and run it again.
+"""The registry's models and versions: `client.models`.
+
+Rule: one method for each thing that the registry does; lists are walked page by page as they are read.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from urllib.parse import quote
+
+from vedette.core.models import ApprovalStatus, Model, ModelVersion
+from vedette.sdk.artifacts import Part, Source, complete, parts_of
+from vedette.sdk.documents import Details, encode, read
+from vedette.sdk.sync.connection import Call, Connection
+from vedette.sdk.sync.pages import walk
+
+Progress = Callable[[int, int], None]
+"""Called with the bytes sent so far and the bytes in all; begins anew when an upload is sent again."""
+
+ADMISSION_TIMEOUT_S = 600.0
+"""Admission runs the model once before the answer comes; a large one takes its time."""
+
+
+class Models:
+    """Models and their versions in the registry."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+
+    def create(self, name: str, *, description: str = "", tags: Mapping[str, str] | None = None) -> Model:
+        """Make a model without versions; `AlreadyExists` when there is one."""
+        document = {"name": name, "description": description, "tags": dict(tags or {})}
+        answer = self._connection.send(Call("POST", "/v1/models", body=encode(document), headers=_JSON))
+        return read(Model, answer.body)
+
+    def register(
+        self, name: str, source: Source, *, details: Details | None = None, progress: Progress | None = None
+    ) -> ModelVersion:
+        """Upload a model version, making the model if it is new; returns the existing one for identical bytes.
+
+        `source` is a path, the graph's bytes, several paths with the graph first (external data), or what
+        a converter of `vedette.sdk.convert` returned, whose signature then fills what `details` leaves out.
+
+        Raises:
+            InvalidArgument: admission refused the model; the message says which step and why.
+        """
+        parts = parts_of(source)
+        said = complete(details or Details(), source)
+        if len(parts) > 1:
+            return self._register_files(name, parts, said, progress)
+        query = (("details", encode(said.document()).decode()),) if said.document() else ()
+        sent = _Sent(sum(part.size for part in parts), progress)
+        call = _upload("POST", f"/v1/models/{_path(name)}/versions", parts[0], sent)
+        # Identical bytes give the same version, so that sending them twice does no harm.
+        answer = self._connection.send(replace(call, query=query, again=True, timeout_s=ADMISSION_TIMEOUT_S))
+        return read(ModelVersion, answer.body)
+
+    def import_from(self, name: str, source: str, *, details: Details | None = None) -> ModelVersion:
+        """Register from a path or `s3://` address that the registry's operator allows."""
+        document = {"source": source, "details": (details or Details()).document()}
+        path = f"/v1/models/{_path(name)}/imports"
+        call = Call("POST", path, body=encode(document), headers=_JSON, timeout_s=ADMISSION_TIMEOUT_S)
+        return read(ModelVersion, (self._connection.send(call)).body)
+
+    def list(self, *, name_contains: str = "", tags: Mapping[str, str] | None = None) -> Iterator[Model]:
+        """Every model by name; `name_contains` ignores case, and a model must have all of `tags`."""
+        query = [("name_contains", name_contains)] if name_contains else []
+        query += [("tag", f"{key}={value}") for key, value in (tags or {}).items()]
+        return walk(self._connection, "/v1/models", query, Model)
+
+    def get(self, name: str) -> Model:
+        """The model with its aliases; `NotFound` when there is none."""
+        answer = self._connection.send(Call("GET", f"/v1/models/{_path(name)}"))
+        return read(Model, answer.body)
+
+    def update(self, name: str, *, description: str | None = None, tags: Mapping[str, str] | None = None) -> Model:
+        """Replace the description or the tags; None leaves them."""
+        document = {"description": description, "tags": None if tags is None else dict(tags)}
+        body = encode({key: value for key, value in document.items() if value is not None})
+        answer = self._connection.send(Call("PATCH", f"/v1/models/{_path(name)}", body=body, headers=_JSON))
+        return read(Model, answer.body)
+
+    def delete(self, name: str) -> None:
+        """Delete the model with all versions; `Conflict` while an endpoint uses one."""
+        self._connection.send(Call("DELETE", f"/v1/models/{_path(name)}"))
+
+    def versions(self, name: str, *, status: ApprovalStatus | None = None) -> Iterator[ModelVersion]:
+        """The model's versions, newest first."""
+        query = [("status", status.value)] if status else []
+        return walk(self._connection, f"/v1/models/{_path(name)}/versions", query, ModelVersion)
+
+    def version(self, name: str, version: int) -> ModelVersion:
+        """One version; `NotFound` when there is none."""
+        answer = self._connection.send(Call("GET", _version_path(name, version)))
+        return read(ModelVersion, answer.body)
+
+    def approve(self, name: str, version: int) -> ModelVersion:
+        """Allow the version to serve."""
+        return self.update_version(name, version, status=ApprovalStatus.APPROVED)
+
+    def reject(self, name: str, version: int) -> ModelVersion:
+        """Forbid the version to serve; `Conflict` where it is deployed."""
+        return self.update_version(name, version, status=ApprovalStatus.REJECTED)
+
+    def update_version(
+        self,
+        name: str,
+        version: int,
+        *,
+        status: ApprovalStatus | None = None,
+        metadata: Mapping[str, str] | None = None,
+        description: str | None = None,
+    ) -> ModelVersion:
+        """Change what of a version may change; None leaves it."""
+        document = {
+            "status": status.value if status else None,
+            "metadata": None if metadata is None else dict(metadata),
+            "description": description,
+        }
+        body = encode({key: value for key, value in document.items() if value is not None})
+        answer = self._connection.send(Call("PATCH", _version_path(name, version), body=body, headers=_JSON))
+        return read(ModelVersion, answer.body)
+
+    def delete_version(self, name: str, version: int) -> None:
+        """Delete one version; `Conflict` while an endpoint uses it."""
+        self._connection.send(Call("DELETE", _version_path(name, version)))
+
+    def download(self, name: str, version: int, file: str = "model.onnx") -> bytes:
+        """One file of a version, whole in memory."""
+        answer = self._connection.send(Call("GET", f"{_version_path(name, version)}/files/{_path(file)}"))
+        return answer.body
+
+    def set_alias(self, name: str, alias: str, version: int) -> None:
+        """Point an alias at a version, wherever it pointed before."""
+        path = f"/v1/models/{_path(name)}/aliases/{_path(alias)}"
+        self._connection.send(Call("PUT", path, body=encode({"version": version}), headers=_JSON))
+
+    def delete_alias(self, name: str, alias: str) -> None:
+        """Remove an alias; `NotFound` when there is none."""
+        self._connection.send(Call("DELETE", f"/v1/models/{_path(name)}/aliases/{_path(alias)}"))
+
+    def _register_files(
+        self, name: str, parts: Sequence[Part], details: Details, progress: Progress | None
+    ) -> ModelVersion:
+        """Several files go one by one into an upload that nobody sees before its commit."""
+        answer = self._connection.send(Call("POST", f"/v1/models/{_path(name)}/uploads", headers=_JSON, body=b"{}"))
+        upload = f"/v1/uploads/{_path(read(dict, answer.body)['id'])}"
+        try:
+            sent = _Sent(sum(part.size for part in parts), progress)
+            for part in parts:
+                self._connection.send(_upload("PUT", f"{upload}/files/{_path(part.name)}", part, sent))
+            body = encode({"details": details.document()})
+            commit = Call("POST", f"{upload}/commit", body=body, headers=_JSON, timeout_s=ADMISSION_TIMEOUT_S)
+            return read(ModelVersion, (self._connection.send(commit)).body)
+        except BaseException:
+            self._abandon(upload)
+            raise
+
+    def _abandon(self, upload: str) -> None:
+        """Tidy up after a failure; the registry lets unfinished uploads expire anyway."""
+        try:
+            self._connection.send(Call("DELETE", upload))
+        except Exception:  # noqa: BLE001, S110 - the first error is the one to show
+            pass
+
+
+_JSON = {"content-type": "application/json"}
+
+
+class _Sent:
+    """Counts bytes over several files for the progress callback."""
+
+    def __init__(self, total: int, progress: Progress | None) -> None:
+        self.total = total
+        self.before = 0
+        self.progress = progress
+
+    def at(self, sent: int) -> None:
+        if self.progress is not None:
+            self.progress(min(self.before + sent, self.total), self.total)
+
+
+def _upload(method: str, path: str, part: Part, sent: _Sent) -> Call:
+    def stream() -> Iterator[bytes]:
+        done = 0
+        for chunk in part.chunks():
+            yield chunk
+            done += len(chunk)
+            sent.at(done)
+        sent.before += done
+
+    headers = {"content-type": "application/octet-stream", "content-length": str(part.size)}
+    return Call(method, path, headers=headers, stream=stream)
+
+
+def _path(name: str) -> str:
+    return quote(name, safe="")
+
+
+def _version_path(name: str, version: int) -> str:
+    return f"/v1/models/{_path(name)}/versions/{version}"
