@@ -1,0 +1,289 @@
+"""What both protocols call: one inference, and everything a client may ask about what is served.
+
+Rule: no wire format here; handlers parse into `core.tensors`, call, and render what comes back.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from vedette import __version__
+from vedette.codec.classification import classify
+from vedette.core.clock import Clock
+from vedette.core.errors import Unavailable, Unimplemented, VedetteError
+from vedette.core.models import Signature
+from vedette.core.ports import Registry, RepositoryEntry
+from vedette.core.tensors import InferRequest, InferResponse, Parameter, Tensor
+from vedette.inference.batcher import Execution, Work
+from vedette.inference.capture import Capture, CaptureRecord, Sampler, new_event_id
+from vedette.inference.checks import check_parameters, echoed, priority, time_limit
+from vedette.inference.model_config import model_config
+from vedette.inference.router import Route, Router, ServedVariant
+from vedette.inference.shadows import ShadowLane
+from vedette.inference.statistics import ModelStatistics
+
+EXTENSIONS = (
+    "classification",
+    "model_repository",
+    "model_configuration",
+    "binary_tensor_data",
+    "parameters",
+    "schedule_policy",
+    "statistics",
+)
+"""Triton's names for what is done beyond the protocol; what is not in here is refused as unimplemented."""
+
+
+@dataclass(frozen=True, slots=True)
+class ServerMetadata:
+    """Who answers."""
+
+    name: str
+    version: str
+    extensions: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class EndpointMetadata:
+    """One endpoint as clients see it. `signature` holds inputs, outputs and what is known of their meaning."""
+
+    name: str
+    versions: tuple[str, ...]
+    """Deployed versions, oldest first; a pinned one alone."""
+    platform: str
+    signature: Signature
+
+
+class DataPlane:
+    """Predictions and the questions around them. Used on the event loop only."""
+
+    def __init__(
+        self,
+        router: Router,
+        registry: Registry,
+        *,
+        clock: Clock,
+        capture: Capture,
+        shadows: ShadowLane,
+        why_not_ready: Callable[[], str],
+    ) -> None:
+        self._router = router
+        self._registry = registry
+        self._now = clock.monotonic
+        self._time = clock.time
+        self._capture = capture
+        self._shadows = shadows
+        self._why_not_ready = why_not_ready
+
+    async def infer(self, request: InferRequest, *, protocol: str, received: float | None = None) -> InferResponse:
+        """Answer one request.
+
+        `protocol` is a label of metrics (`http`, `grpc`, `sagemaker`, `kserve`). `received` is when the
+        request was read, on the monotonic clock, so that measured times hold its decoding; None: now.
+
+        Raises:
+            NotFound: no such endpoint, or the pinned version is not deployed there.
+            InvalidArgument: the request does not fit the signature or the limits.
+            Unimplemented: it asks for a part of the protocol that is not done.
+            Overloaded: the endpoint's queue is full; nothing ran.
+            DeadlineExceeded: the time was over; the model may have run.
+            Unavailable: the endpoint is not loaded yet; nothing ran.
+            ModelFailed: the model raised.
+        """
+        started = self._now() if received is None else received
+        route = self._router.get(request.endpoint) or self._router.route(request.endpoint)
+        variant = route.pick(request.version, request.target_variant)
+        try:
+            response, done = await self._execute(request, route, variant, started)
+        except VedetteError as error:
+            self._failed(request, variant, protocol=protocol, code=error.code, started=started)
+            raise
+        except asyncio.CancelledError:
+            self._failed(request, variant, protocol=protocol, code="cancelled", started=started)
+            raise
+        except Exception:
+            self._failed(request, variant, protocol=protocol, code="internal", started=started)
+            raise
+        meters = variant.meters
+        meters.count(protocol, "OK")
+        meters.request(done - started)
+        for shadow in route.shadows:
+            self._shadows.offer(shadow, request)
+        if variant.sampler is not None:
+            self._offer(
+                variant.sampler, request, variant, code="OK", outputs=response.outputs, latency_s=done - started
+            )
+        return response
+
+    def live(self) -> bool:
+        """True while this process can answer at all."""
+        return True
+
+    def ready(self) -> str:
+        """Empty when everything wanted is loaded and has run once, else the reason why not."""
+        return self._why_not_ready()
+
+    def model_ready(self, endpoint: str, version: str = "") -> bool:
+        """Whether requests to the endpoint (this version of it) would run. Raises NotFound for unknown ones."""
+        try:
+            self._router.route(endpoint).serving(version)
+        except Unavailable:
+            return False
+        return True
+
+    def server_metadata(self) -> ServerMetadata:
+        """Name, version, extensions."""
+        return ServerMetadata("vedette", __version__, EXTENSIONS)
+
+    def metadata(self, endpoint: str, version: str = "") -> EndpointMetadata:
+        """What the endpoint takes and gives; without a version the newest deployed. Raises NotFound, Unavailable."""
+        route = self._router.route(endpoint)
+        variant = route.serving(version)
+        versions = (version,) if version else tuple(route.versions)
+        return EndpointMetadata(endpoint, versions, variant.model_version.platform, variant.check.signature)
+
+    def config(self, endpoint: str, version: str = "") -> dict[str, object]:
+        """The endpoint in the shape of Triton's ModelConfig message, field names as in its proto."""
+        route = self._router.route(endpoint)
+        return model_config(route, route.serving(version))
+
+    def statistics(self, endpoint: str = "", version: str = "") -> list[ModelStatistics]:
+        """Statistics of every version of every endpoint, or of those named. Raises NotFound, Unavailable."""
+        routes = [self._router.route(endpoint)] if endpoint else self._router.routes()
+        return [
+            variant.recorder.snapshot(variant.batcher.runtime.memory_bytes)
+            for route in routes
+            for variant in ([route.serving(version)] if version else [route.serving(v) for v in route.versions])
+        ]
+
+    def endpoints(self) -> list[str]:
+        """Names of the endpoints that serve."""
+        return [route.endpoint for route in self._router.routes()]
+
+    async def index(self, *, ready_only: bool = False) -> list[RepositoryEntry]:
+        """The repository index: what serves here, then what else the registry knows, if it can be asked."""
+        serving = [
+            RepositoryEntry(r.endpoint, version, "READY") for r in self._router.routes() for version in r.versions
+        ]
+        if ready_only:
+            return serving
+        here = {entry.name for entry in serving}
+        absent = [RepositoryEntry(name, "", "UNAVAILABLE", why) for name, why in sorted(self._router.absent.items())]
+        here.update(entry.name for entry in absent)
+        try:
+            known = await self._registry.index()
+        except Unavailable:
+            return serving + absent
+        return serving + absent + [entry for entry in known if entry.name not in here]
+
+    async def load(self, endpoint: str, parameters: Mapping[str, object] | None = None) -> None:
+        """Ask the registry to put the endpoint (or the model of that name) in service; it then comes by itself.
+
+        Raises:
+            Unimplemented: parameters would override the configuration or bring files of their own.
+        """
+        if parameters:
+            raise Unimplemented("load takes no parameters: configuration and files come from the registry")
+        await self._registry.load(endpoint)
+
+    async def unload(self, endpoint: str, parameters: Mapping[str, object] | None = None) -> None:
+        """Ask the registry to take the endpoint out of service. `unload_dependents` false is fine; there are none."""
+        if any(name != "unload_dependents" for name in parameters or ()):
+            raise Unimplemented("unload takes no parameters but unload_dependents")
+        await self._registry.unload(endpoint)
+
+    async def _execute(
+        self, request: InferRequest, route: Route, variant: ServedVariant, started: float
+    ) -> tuple[InferResponse, float]:
+        deadline, first = started + route.timeout_s, 0
+        parameters: dict[str, Parameter] = request.parameters
+        if parameters:
+            check_parameters(parameters)
+            limit, first = time_limit(parameters), priority(parameters)
+            deadline = min(deadline, started + limit) if limit else deadline
+            parameters = echoed(parameters)
+        if request.deadline is not None and request.deadline < deadline:
+            deadline = request.deadline
+        feeds, rows = variant.check.feeds(request.inputs)
+        names = variant.check.outputs(request.outputs)
+        prepared = self._now()
+        execution = await variant.batcher.submit(Work(feeds, names, rows, deadline, first))
+        ran = prepared + execution.queue_s + execution.infer_s
+        outputs = execution.outputs
+        if request.outputs:
+            outputs = _classified(request, outputs, variant.check.signature)
+        done = self._now()
+        _record(variant, execution, rows=rows, at=self._time(), started=started, prepared=prepared, ran=ran, done=done)
+        return InferResponse(request.endpoint, variant.version, variant.name, outputs, request.id, parameters), done
+
+    def _failed(
+        self, request: InferRequest, variant: ServedVariant, *, protocol: str, code: str, started: float
+    ) -> None:
+        spent = self._now() - started
+        variant.meters.count(protocol, code)
+        variant.meters.request(spent)
+        variant.recorder.failed(at=self._time(), total_s=spent)
+        if variant.sampler is not None:
+            self._offer(variant.sampler, request, variant, code=code, outputs=[], latency_s=spent)
+
+    def _offer(
+        self,
+        sampler: Sampler,
+        request: InferRequest,
+        variant: ServedVariant,
+        *,
+        code: str,
+        outputs: list[Tensor],
+        latency_s: float,
+    ) -> None:
+        event_id = new_event_id()
+        if not sampler.wants(request.inference_id or event_id):
+            return
+        record = CaptureRecord(
+            event_id,
+            request.inference_id,
+            self._time(),
+            variant.endpoint,
+            variant.name,
+            variant.version,
+            code,
+            latency_s,
+            sampler.inputs(request.inputs),
+            sampler.outputs(outputs),
+        )
+        self._capture.offer(record)
+
+
+def _record(
+    variant: ServedVariant,
+    execution: Execution,
+    *,
+    rows: int,
+    at: float,
+    started: float,
+    prepared: float,
+    ran: float,
+    done: float,
+) -> None:
+    meters = variant.meters
+    meters.queue(execution.queue_s)
+    meters.compute(execution.infer_s)
+    meters.rows(rows)
+    variant.recorder.succeeded(
+        rows,
+        at=at,
+        total_s=done - started,
+        queue_s=execution.queue_s,
+        input_s=prepared - started,
+        infer_s=execution.infer_s,
+        output_s=max(0.0, done - ran),
+    )
+
+
+def _classified(request: InferRequest, outputs: list[Tensor], signature: Signature) -> list[Tensor]:
+    return [
+        classify(tensor, wanted.classification, signature.label_names) if wanted.classification else tensor
+        for wanted, tensor in zip(request.outputs, outputs, strict=True)
+    ]
