@@ -1,1 +1,219 @@
-"""The table of services: which build function makes each, and which adapters its ports get."""
+"""The table of services: which build function makes each, and which adapters its ports get.
+
+Rule: each service is imported only when its worker starts, so that one service's process never loads
+another's libraries; adapters are chosen here and nowhere else.
+"""
+
+from __future__ import annotations
+
+import importlib
+import logging
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from vedette.core.errors import NotFound, Unavailable, VedetteError
+
+if TYPE_CHECKING:
+    from vedette.chassis.config import ServiceSettings, SettingLine
+    from vedette.chassis.place import Place
+    from vedette.chassis.service import Service
+    from vedette.chassis.supervisor import ServicePlan
+    from vedette.chassis.telemetry import CellMetrics
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Module:
+    """One service: where its settings class is, and how it is built with its adapters."""
+
+    settings: str
+    """`module:class`, imported on demand."""
+    build: Callable[[Any, CellMetrics, Place], Service]
+
+    def load_class(self, name: str) -> type[ServiceSettings]:
+        """The settings class.
+
+        Raises:
+            Unavailable: a library of the service is not installed.
+        """
+        module, _, attribute = self.settings.partition(":")
+        with _Installed(name):
+            found: type[ServiceSettings] = getattr(importlib.import_module(module), attribute)
+        return found
+
+
+class _Installed:
+    """Turns a missing third-party library into the line that installs it."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+
+    def __enter__(self) -> None: ...
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        if isinstance(error, ModuleNotFoundError) and not (error.name or "").startswith("vedette"):
+            advice = f"pip install 'vedette[{self._name}]'"
+            raise Unavailable(f"{self._name} needs {error.name}, which is not installed: {advice}") from error
+
+
+def _registry(settings: Any, metrics: CellMetrics, place: Place) -> Service:  # noqa: ARG001
+    from vedette.core.clock import SystemClock
+    from vedette.registry.service import RegistryPorts, build
+    from vedette.storage.files import FileArtifactStore
+    from vedette.storage.memory import MemoryEventStream
+    from vedette.storage.sql import SqlCatalog
+
+    folder = settings.data_dir / "registry"
+    folder.mkdir(parents=True, exist_ok=True)
+    catalog = SqlCatalog(settings.catalog_url or f"sqlite:///{(folder / 'catalog.db').resolve()}")
+    return build(
+        settings,
+        RegistryPorts(
+            catalog=catalog,
+            artifacts=FileArtifactStore(folder / "artifacts"),
+            stream=MemoryEventStream(),
+            metrics=metrics,
+            clock=SystemClock(),
+        ),
+    )
+
+
+def _inference(settings: Any, metrics: CellMetrics, place: Place) -> Service:
+    from vedette.core.clock import SystemClock
+    from vedette.inference.service import InferencePorts, build
+    from vedette.registry.client import GrpcRegistry
+    from vedette.storage.memory import MemoryEventStream
+
+    address = settings.registry_address
+    if "registry_address" not in settings.model_fields_set:  # nothing was asked for: the one beside us
+        address = place.peers.get("registry", address)
+    return build(
+        settings,
+        InferencePorts(
+            registry=GrpcRegistry(address), stream=MemoryEventStream(), metrics=metrics, clock=SystemClock()
+        ),
+    )
+
+
+SERVICES: dict[str, Module] = {
+    "registry": Module("vedette.registry.config:RegistrySettings", _registry),
+    "inference": Module("vedette.inference.config:InferenceSettings", _inference),
+}
+
+
+def load(name: str, config_file: Path | None = None) -> ServiceSettings:
+    """The settings of a service, checked together with the rest of the file and the environment.
+
+    Raises:
+        NotFound: no such service. ConfigurationError: as `load_settings` and `check_sections`.
+        Unavailable: the service's libraries are not installed.
+    """
+    with _Installed(name):
+        from vedette.chassis.config import check_sections, load_settings
+    module = _module(name)
+    check_sections(SERVICES, file=config_file)
+    return load_settings(module.load_class(name), name, file=config_file)
+
+
+def describe(name: str, config_file: Path | None = None) -> list[SettingLine]:
+    """Every setting of a service with its value, source and meaning. Raises like `load`."""
+    with _Installed(name):
+        from vedette.chassis.config import check_sections, describe_settings
+    module = _module(name)
+    check_sections(SERVICES, file=config_file)
+    return describe_settings(module.load_class(name), name, file=config_file)
+
+
+def plan(names: Sequence[str], config_file: Path | None = None) -> list[ServicePlan]:
+    """What `chassis.supervisor.supervise` needs to run these services. Raises like `load`."""
+    from vedette.chassis.supervisor import ServicePlan
+
+    plans = []
+    for name in names:
+        settings = load(name, config_file)
+        plans.append(
+            ServicePlan(
+                service=name,
+                command=(sys.executable, "-m", "vedette.modules"),
+                config_file=str(config_file or ""),
+                host=settings.host,
+                port=settings.port,
+                grpc_port=settings.grpc_port,
+                workers=settings.workers,
+                run_dir=str(settings.data_dir / "run"),
+                drain_s=settings.drain_delay_s + settings.drain_timeout_s,
+            )
+        )
+    return plans
+
+
+def run_worker(name: str, index: int, config_file: Path | None = None) -> int:
+    """Be worker `index` of a service without a supervisor, until SIGTERM. Returns the exit status."""
+    from vedette.chassis.place import open_place
+
+    try:
+        settings = load(name, config_file)
+        place = open_place(settings)
+    except VedetteError as error:
+        sys.stderr.write(f"vedette: {name}: {error.message}\n")
+        return 1
+    place.index = index
+    return _work(name, settings, place)
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Be the worker that a supervisor's order describes: the one argument, as JSON. Returns the exit status."""
+    from vedette.chassis.place import WorkerOrder, take_place
+
+    order = WorkerOrder.decode(arguments[0])
+    place = take_place(order)
+    try:
+        settings = load(order.service, Path(order.config_file) if order.config_file else None)
+    except VedetteError as error:
+        place.tell("failed", reason=error.message)
+        return 1
+    return _work(order.service, settings, place)
+
+
+def _work(name: str, settings: ServiceSettings, place: Place) -> int:
+    from vedette.chassis.logs import configure_logging
+
+    configure_logging(name, level=settings.log_level, form=settings.log_format)
+    try:
+        with _Installed(name):
+            import uvloop
+
+            uvloop.run(_live(name, settings, place))
+    except Exception as error:
+        reason = error.message if isinstance(error, VedetteError) else f"{type(error).__name__}: {error}"
+        place.tell("failed", reason=reason)
+        log.critical("cannot run: %s", reason, exc_info=None if isinstance(error, VedetteError) else error)
+        if not place.supervised:
+            sys.stderr.write(f"vedette: {name}: {reason}\n")
+        return 1
+    return 0
+
+
+async def _live(name: str, settings: ServiceSettings, place: Place) -> None:
+    from vedette.chassis.cells import Region
+    from vedette.chassis.lifecycle import Worker
+    from vedette.chassis.telemetry import CellMetrics
+
+    regions = [Region(fd) for fd in place.regions]
+    metrics = CellMetrics(regions, own=place.index) if regions else CellMetrics.alone()
+    service = _module(name).build(settings, metrics, place)
+    await Worker(service, settings, metrics, place).run()
+
+
+def _module(name: str) -> Module:
+    if name not in SERVICES:
+        raise NotFound(f"there is no service {name!r}; the services are {', '.join(SERVICES)}")
+    return SERVICES[name]
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -29,6 +29,9 @@ class Service:
     """An ASGI application (FastAPI) for every other path; None: 404."""
     asgi_actions: dict[tuple[str, str], Action] = field(default_factory=dict)
     """(method, path pattern) -> action for every route of `asgi`; start-up fails where one is missing."""
+    asgi_uploads: tuple[tuple[str, str], ...] = ()
+    """(method, path pattern) of `asgi` routes that stream a body of any size and enforce a limit of their own;
+    on every other route a body over `max_request_bytes` is refused."""
     rpc: tuple[RpcService, ...] = ()
     start: Callable[[], Awaitable[None]] = _nothing
     """Runs before the servers listen: open stores, start background tasks."""

@@ -186,7 +186,9 @@ class Exposition:
                 family.add_metric([self._service], sum(region.restarts for region in self._regions))
                 yield family
                 continue
-            yield self._family(metric, directories)
+            family = self._family(metric, directories)
+            if family.samples:  # other services' metrics would be headings without a line
+                yield family
         yield from self._processes()
 
     def _family(self, metric: Metric, directories: list[dict[Series, int]]) -> Family:

@@ -1,0 +1,98 @@
+"""Request bodies as Granian gives them: whole, in parts, broken or without end.
+
+Rule: a part is counted before it is kept; nothing here holds more than the cap.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from typing import Any, Protocol
+
+from vedette.chassis.flights import Flight
+from vedette.core.errors import InvalidArgument, TooLarge
+
+_FREE_CHUNKS = 4096
+_MIN_MEAN_CHUNK = 64
+"""A chunk costs us about 60 us; past the free ones, chunks of less than this on average are an attack."""
+
+
+class Transport(Protocol):
+    """What Granian hands in beside the scope; the part of it that bare routes use."""
+
+    async def __call__(self) -> bytes: ...
+
+    def __aiter__(self) -> AsyncIterator[bytes]: ...
+
+    async def client_disconnect(self) -> None: ...
+
+    def response_empty(self, status: int, headers: list[tuple[str, str]]) -> None: ...
+
+    def response_bytes(self, status: int, headers: list[tuple[str, str]], body: bytes) -> None: ...
+
+    def response_file(self, status: int, headers: list[tuple[str, str]], file: str) -> None: ...
+
+    def response_stream(self, status: int, headers: list[tuple[str, str]]) -> Any: ...
+
+
+async def whole_chunks(protocol: Transport) -> AsyncIterator[bytes]:
+    """Parts of a body as they come.
+
+    Granian ends a broken body like a whole one, except that an empty part comes before the empty part that
+    ends every body; trailers look the same, and are refused with it.
+
+    Raises:
+        InvalidArgument: the framing is broken, the client left half-way, trailers follow, or the parts are
+            so many and so small that they can only be meant to keep us busy.
+    """
+    ended = False
+    count = total = 0
+    async for chunk in protocol:
+        if ended:
+            raise InvalidArgument("the request body is malformed or incomplete")
+        count, total = count + 1, total + len(chunk)
+        if count > _FREE_CHUNKS and total < count * _MIN_MEAN_CHUNK:
+            raise InvalidArgument("the request body comes in too many small chunks")
+        if chunk:
+            yield chunk
+        else:
+            ended = True
+
+
+async def read_chunks(protocol: Transport, flight: Flight, *, max_bytes: int) -> bytes:
+    """A body of unknown length, counted while it comes.
+
+    Raises:
+        TooLarge: over the cap. InvalidArgument: as `whole_chunks`.
+    """
+    chunks: list[bytes] = []
+    total = 0
+    flight.reading = True
+    async for chunk in whole_chunks(protocol):
+        total += len(chunk)
+        if total > max_bytes:
+            raise too_large(max_bytes)
+        chunks.append(chunk)
+    flight.reading = False
+    return b"".join(chunks)
+
+
+async def discard(protocol: Transport, flight: Flight, *, max_bytes: int) -> None:
+    """Take in and drop the rest of a refused body, up to the cap again and the receive deadline.
+
+    A connection closed on a client that is still sending is reset, and the client then sees a broken pipe
+    in place of the answer that explains it.
+    """
+    dropped = 0
+    flight.reading = True
+    try:
+        async for chunk in protocol:
+            dropped += len(chunk)
+            if dropped > max_bytes:
+                return
+    except Exception:  # noqa: BLE001, S110 - the client is gone, which is as good
+        pass
+
+
+def too_large(max_bytes: int) -> TooLarge:
+    """The error for a body over the cap."""
+    return TooLarge(f"the request body is over the limit of {max_bytes} bytes")

@@ -1,0 +1,190 @@
+"""The gRPC adapter: a service's tables on a `grpc.aio` server, with health and reflection.
+
+Rule: no interceptors; each handler is wrapped once, when the server is built. A `VedetteError` becomes its
+status with the code in trailing metadata (`vedette-code`); anything unknown shows an id and nothing else.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import os
+from collections.abc import AsyncIterator, Callable
+from contextlib import aclosing
+from typing import Any
+
+import grpc
+from google.protobuf.message import DecodeError, Message
+from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection, reflection_pb2
+
+from vedette.chassis.config import ConfigurationError
+from vedette.chassis.logs import REQUEST_ID
+from vedette.chassis.reflection import add_files, reflection_pool
+from vedette.chassis.rpc import Rpc, RpcService
+from vedette.chassis.rsgi import internal_error
+from vedette.core.errors import CODES, InvalidArgument, VedetteError
+from vedette.core.metrics import Counter, Metrics
+
+CODE_KEY = "vedette-code"
+_STATUS = {status.value[0]: status for status in grpc.StatusCode}
+
+
+class GrpcServer:
+    """One gRPC server of one worker. `start` binds with SO_REUSEPORT, so that workers share the port."""
+
+    def __init__(
+        self, services: tuple[RpcService, ...], *, service: str, metrics: Metrics, max_message_bytes: int
+    ) -> None:
+        self._services = services
+        self._max_message_bytes = max_message_bytes
+        self._calls = _Calls(service, metrics)
+        self._health = health.aio.HealthServicer()
+        self._names = [table.name for table in services]
+        self._server: grpc.aio.Server | None = None
+        self.port = 0
+
+    async def start(self, address: str) -> None:
+        """Listen on `host:port`.
+
+        Raises:
+            ConfigurationError: the address cannot be bound.
+        """
+        server = grpc.aio.server(
+            options=[
+                ("grpc.so_reuseport", 1),
+                ("grpc.max_receive_message_length", self._max_message_bytes),
+                ("grpc.max_send_message_length", -1),
+            ]
+        )
+        for table in self._services:
+            handlers = {rpc.name: self._calls.handler(rpc) for rpc in table.methods}
+            server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(table.name, handlers),))
+            # the fast path of servers that look methods up in C (pygrpc-native) sees only registered ones
+            server.add_registered_method_handlers(table.name, handlers)
+        health_pb2_grpc.add_HealthServicer_to_server(self._health, server)
+        self._reflect(server)
+        try:
+            self.port = server.add_insecure_port(address)
+        except RuntimeError as error:
+            raise ConfigurationError(f"cannot listen on {address} for gRPC; is the port in use?") from error
+        await server.start()
+        self._server = server
+
+    async def set_serving(self, *, serving: bool) -> None:
+        """What the health service says of the process ("") and of each of its services."""
+        status = health_pb2.HealthCheckResponse.SERVING if serving else health_pb2.HealthCheckResponse.NOT_SERVING
+        for name in ("", *self._names):
+            await self._health.set(name, status)
+
+    async def stop(self, grace_s: float) -> None:
+        """Refuse new calls, let those in flight finish for `grace_s`, then cancel them."""
+        if self._server is not None:
+            await self._server.stop(grace_s)
+
+    def _reflect(self, server: grpc.aio.Server) -> None:
+        pool = reflection_pool(self._services)
+        add_files(pool, [health_pb2.DESCRIPTOR, reflection_pb2.DESCRIPTOR])
+        names = (*self._names, health.SERVICE_NAME, reflection.SERVICE_NAME)
+        reflection.enable_server_reflection(names, server, pool=pool)
+
+
+class _Malformed:
+    """Stands for a message that does not parse, until the handler's wrapper can answer for it."""
+
+
+_MALFORMED = _Malformed()
+
+
+class _Calls:
+    """Wraps handlers: errors to statuses, and one counter a status."""
+
+    def __init__(self, service: str, metrics: Metrics) -> None:
+        self._counters: dict[str, Counter] = {
+            code: metrics.counter("vedette_rpcs_total", service=service, code=code) for code in ("OK", *CODES)
+        }
+        self._prefix = os.urandom(5).hex()
+        self._numbers = itertools.count(1)
+
+    def handler(self, rpc: Rpc) -> Any:
+        """The grpc method handler for one line of a table."""
+        make: Callable[..., Any] = getattr(grpc, f"{rpc.kind}_rpc_method_handler")
+        call = self._streaming(rpc) if rpc.kind.endswith("stream") else self._single(rpc)
+        return make(
+            call, request_deserializer=_parser(rpc.request), response_serializer=rpc.response.SerializeToString
+        )
+
+    def _single(self, rpc: Rpc) -> Callable[..., Any]:
+        answered = self._counters["OK"]
+        handler = rpc.handler
+        streamed_in = rpc.kind == "stream_unary"
+
+        async def call(request: Any, context: grpc.aio.ServicerContext[Any, Any]) -> Any:
+            try:
+                if request is _MALFORMED:
+                    raise _unreadable()
+                response = await handler(_checked(request) if streamed_in else request, context)
+            except (asyncio.CancelledError, grpc.aio.AbortError):
+                raise
+            except Exception as error:  # noqa: BLE001 - `_fail` tells ours from unknown ones
+                await self._fail(context, error)
+                raise  # unreachable: abort raises
+            answered.inc()
+            return response
+
+        return call
+
+    def _streaming(self, rpc: Rpc) -> Callable[..., Any]:
+        answered = self._counters["OK"]
+        handler = rpc.handler
+        streamed_in = rpc.kind == "stream_stream"
+
+        async def call(request: Any, context: grpc.aio.ServicerContext[Any, Any]) -> AsyncIterator[Any]:
+            try:
+                if request is _MALFORMED:
+                    raise _unreadable()
+                async with aclosing(handler(_checked(request) if streamed_in else request, context)) as responses:
+                    async for response in responses:
+                        yield response
+            except (asyncio.CancelledError, grpc.aio.AbortError):
+                raise
+            except Exception as error:  # noqa: BLE001 - `_fail` tells ours from unknown ones
+                await self._fail(context, error)
+            answered.inc()
+
+        return call
+
+    async def _fail(self, context: grpc.aio.ServicerContext[Any, Any], error: Exception) -> None:
+        """End the call with the error's status. Always raises."""
+        if not isinstance(error, VedetteError):
+            request_id = f"{self._prefix}-{next(self._numbers):x}"
+            REQUEST_ID.set(request_id)
+            error = internal_error(error, request_id)
+        self._counters[error.code].inc()
+        await context.abort(
+            _STATUS[error.grpc_status], error.message, trailing_metadata=((CODE_KEY, error.code),)
+        )
+
+
+def _parser(message: type[Message]) -> Callable[[bytes], Any]:
+    """Parse, or hand on `_MALFORMED`: an exception here would reach the client as our own failure."""
+    parse = message.FromString
+
+    def read(raw: bytes) -> Any:
+        try:
+            return parse(raw)
+        except DecodeError:
+            return _MALFORMED
+
+    return read
+
+
+async def _checked(requests: AsyncIterator[Any]) -> AsyncIterator[Any]:
+    async for request in requests:
+        if request is _MALFORMED:
+            raise _unreadable()
+        yield request
+
+
+def _unreadable() -> InvalidArgument:
+    return InvalidArgument("the request is not a valid message of this method")

@@ -1,0 +1,175 @@
+"""The life of one worker process, as one state machine: every service starts, serves, drains and ends like this.
+
+    building -> starting -> listening <-> ready -> draining -> stopping -> exit 0
+                  (Service.start)  (Service.ready)  SIGTERM   (Service.stop)
+
+Rule: nothing here knows which service it runs. While draining the worker answers, says that it is not ready
+and closes each connection after its answer; it stops accepting only after `drain_delay_s`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import signal
+import time
+from collections.abc import Callable
+
+from vedette.chassis.asgi import AsgiBridge
+from vedette.chassis.auth import check_actions
+from vedette.chassis.config import ServiceSettings
+from vedette.chassis.grpc_server import GrpcServer
+from vedette.chassis.http import HttpRequest, HttpResponse, Route
+from vedette.chassis.http_server import HttpServer
+from vedette.chassis.place import Place
+from vedette.chassis.problem import render_problem
+from vedette.chassis.rsgi import HttpFront
+from vedette.chassis.service import Service
+from vedette.chassis.telemetry import CellMetrics, Exposition
+from vedette.chassis.tracing import open_tracer
+
+log = logging.getLogger(__name__)
+_READY_POLL_S = 0.05
+_QUIET_S = 0.2
+"""A worker that has answered everything waits this long for another request on a connection it keeps."""
+
+
+class Worker:
+    """One worker of a service. `run` is its whole life."""
+
+    def __init__(self, service: Service, settings: ServiceSettings, metrics: CellMetrics, place: Place) -> None:
+        check_actions(service)
+        self._service = service
+        self._settings = settings
+        self._place = place
+        self._exposition = Exposition(metrics.regions, service=service.name)
+        self._tracer = open_tracer(settings.otlp_endpoint, service.name)
+        self._draining = asyncio.Event()
+        self._unready = "starting"
+        bridge = None
+        if service.asgi is not None:
+            bridge = AsgiBridge(
+                service.asgi, uploads=service.asgi_uploads, max_request_bytes=settings.max_request_bytes
+            )
+        self._front = HttpFront(
+            (*service.routes, *self._own_routes()),
+            service=service.name,
+            metrics=metrics,
+            max_request_bytes=settings.max_request_bytes,
+            receive_timeout_s=settings.receive_timeout_s,
+            asgi=bridge,
+            tracer=self._tracer,
+        )
+        self._http = HttpServer(self._front, place.listener)
+        self._grpc: GrpcServer | None = None
+        if service.rpc:
+            self._grpc = GrpcServer(
+                service.rpc, service=service.name, metrics=metrics, max_message_bytes=settings.max_request_bytes
+            )
+
+    async def run(self) -> None:
+        """Start, serve until SIGTERM, drain, stop. Raises what `Service.start` or the servers raise."""
+        loop = asyncio.get_running_loop()
+        loop.add_signal_handler(signal.SIGTERM, self._draining.set)
+        if not self._place.supervised:  # a supervisor gets Ctrl-C too and sends SIGTERM
+            loop.add_signal_handler(signal.SIGINT, self._draining.set)
+        await self._service.start()
+        try:
+            await self._serve()
+        finally:
+            await self._service.stop()
+            if self._tracer is not None:
+                await asyncio.to_thread(self._tracer.close)
+        log.info("stopped")
+
+    async def _serve(self) -> None:
+        address = self._place.grpc_address
+        if self._grpc is not None:
+            await self._grpc.start(address)
+            address = f"{address.rpartition(':')[0]}:{self._grpc.port}"
+        await self._http.start()
+        url = self._place.http_url
+        log.info("listening", extra={"http": url, "grpc": address if self._grpc is not None else ""})
+        self._place.tell("listening", http=url, grpc=address if self._grpc is not None else "")
+        chores = [asyncio.create_task(self._front.sweep()), asyncio.create_task(self._watch_readiness())]
+        try:
+            await self._draining.wait()
+            await self._drain(chores[1])
+        finally:
+            for chore in chores:
+                chore.cancel()
+            await asyncio.gather(*chores, return_exceptions=True)
+
+    async def _drain(self, readiness: asyncio.Task[None]) -> None:
+        """Answer on for a while, stop accepting, finish what is in flight; each step has its limit."""
+        readiness.cancel()
+        self._unready = "shutting down"
+        self._front.draining = True
+        if self._grpc is not None:
+            await self._grpc.set_serving(serving=False)
+        log.info("draining", extra={"in_flight": len(self._front.flights.open)})
+        await asyncio.sleep(self._settings.drain_delay_s)
+        end = time.monotonic() + self._settings.drain_timeout_s
+        self._http.close_door()
+        rpcs = asyncio.create_task(self._grpc.stop(self._settings.drain_timeout_s)) if self._grpc else None
+        await self._quiet(end)
+        await self._http.stop(max(0.5, end - time.monotonic()))
+        if rpcs is not None:
+            await rpcs
+
+    async def _quiet(self, end: float) -> None:
+        """Return when nothing was in flight and nobody waited to be accepted for `_QUIET_S`, or at `end`."""
+        busy = time.monotonic()
+        while (now := time.monotonic()) < end and now - busy < _QUIET_S:
+            if self._front.flights.open or self._http.waiting:
+                busy = now
+            await asyncio.sleep(0.01)
+
+    async def _watch_readiness(self) -> None:
+        """Ask the service, and tell the supervisor and the health service when the answer changes."""
+        before: str | None = None
+        while True:
+            self._unready = _reason(self._service.ready)
+            if self._unready != before and (not self._unready or not before):
+                log.info("not ready" if self._unready else "ready", extra={"reason": self._unready})
+                self._place.tell("unready" if self._unready else "ready", reason=self._unready)
+                if self._grpc is not None:
+                    await self._grpc.set_serving(serving=not self._unready)
+            before = self._unready
+            await asyncio.sleep(_READY_POLL_S)
+
+    def _own_routes(self) -> tuple[Route, ...]:
+        """The routes that every service has."""
+        return (
+            Route("GET", "/livez", "read", _livez, render_problem),
+            Route("GET", "/readyz", "read", self._readyz, render_problem),
+            Route("GET", "/metrics", "read", self._metrics, render_problem),
+        )
+
+    async def _readyz(self, request: HttpRequest) -> HttpResponse:
+        status = 503 if self._unready else 200
+        if "application/json" in (request.headers.get("accept") or ""):
+            document = {"ready": not self._unready, "reason": self._unready}
+            return HttpResponse(status, json.dumps(document).encode(), [("content-type", "application/json")])
+        return _text(status, self._unready or "ready")
+
+    async def _metrics(self, request: HttpRequest) -> HttpResponse:
+        page, content_type = self._exposition.render(request.headers.get("accept") or "")
+        return HttpResponse(200, page, [("content-type", content_type)])
+
+
+async def _livez(request: HttpRequest) -> HttpResponse:  # noqa: ARG001 - the loop turns, that is all it says
+    return _text(200, "live")
+
+
+def _text(status: int, text: str) -> HttpResponse:
+    return HttpResponse(status, f"{text}\n".encode(), [("content-type", "text/plain; charset=utf-8")])
+
+
+def _reason(ready: Callable[[], str]) -> str:
+    try:
+        return ready()
+    except Exception:
+        log.exception("the readiness check failed")
+        return "the readiness check failed"

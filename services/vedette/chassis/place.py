@@ -1,0 +1,127 @@
+"""What a worker process gets from its supervisor: sockets, metric regions and a line to report on.
+
+Rule: it travels as one JSON argument and inherited file descriptors; never through the environment,
+where every `VEDETTE_` variable is a setting.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import json
+import os
+import signal
+import socket
+from dataclasses import asdict, dataclass, field
+
+from vedette.chassis.config import ConfigurationError, ServiceSettings
+
+_PR_SET_PDEATHSIG = 1
+_BACKLOG = 4096
+
+
+@dataclass(slots=True)
+class Place:
+    """Where one worker stands. `listener` is bound and belongs to the place."""
+
+    listener: socket.socket
+    grpc_address: str
+    host: str
+    index: int = 0
+    regions: tuple[int, ...] = ()
+    """Descriptors of the metric regions of all workers of the service; empty: a region of its own."""
+    report_fd: int = -1
+    peers: dict[str, str] = field(default_factory=dict)
+    """Service name -> gRPC address of the services under the same supervisor."""
+
+    @property
+    def supervised(self) -> bool:
+        """Whether a supervisor started this process."""
+        return self.report_fd >= 0
+
+    @property
+    def http_url(self) -> str:
+        """The base URL that reaches this worker's service."""
+        return f"http://{join_address(self.host, self.listener.getsockname()[1])}"
+
+    def tell(self, state: str, **facts: str) -> None:
+        """Report to the supervisor; without one, to nobody."""
+        if not self.supervised:
+            return
+        try:
+            os.write(self.report_fd, json.dumps({"state": state, **facts}).encode() + b"\n")
+        except OSError:  # the supervisor is gone, and its death signal is on the way
+            pass
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerOrder:
+    """The one argument of a supervised worker's command line."""
+
+    service: str
+    index: int
+    config_file: str
+    parent: int
+    http_fd: int
+    grpc_address: str
+    regions: tuple[int, ...]
+    report_fd: int
+    peers: dict[str, str]
+    host: str
+
+    def encode(self) -> str:
+        """As JSON."""
+        return json.dumps(asdict(self))
+
+    @classmethod
+    def decode(cls, text: str) -> WorkerOrder:
+        """From JSON."""
+        document = json.loads(text)
+        return cls(**{**document, "regions": tuple(document["regions"])})
+
+
+def take_place(order: WorkerOrder) -> Place:
+    """Become the worker that the order describes: tie this process's life to the supervisor's."""
+    die_with_parent(order.parent)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    listener = socket.socket(fileno=order.http_fd)
+    listener.listen(_BACKLOG)
+    return Place(
+        listener,
+        order.grpc_address,
+        order.host,
+        index=order.index,
+        regions=order.regions,
+        report_fd=order.report_fd,
+        peers=order.peers,
+    )
+
+
+def open_place(settings: ServiceSettings) -> Place:
+    """A place for a worker without a supervisor.
+
+    Raises:
+        ConfigurationError: the HTTP port is in use or the address is not ours.
+    """
+    family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
+    listener = socket.socket(family, socket.SOCK_STREAM)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listener.bind((settings.host, settings.port))
+        listener.listen(_BACKLOG)
+    except OSError as error:
+        listener.close()
+        address = join_address(settings.host, settings.port)
+        raise ConfigurationError(f"cannot listen on {address}: {error.strerror}") from error
+    return Place(listener, join_address(settings.host, settings.grpc_port), settings.host)
+
+
+def join_address(host: str, port: int) -> str:
+    """`host:port`, with brackets around an IPv6 host."""
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+def die_with_parent(parent: int) -> None:
+    """Ask the kernel for SIGTERM when the supervisor dies, also by kill -9."""
+    ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+    if os.getppid() != parent:  # it died before we asked
+        os.kill(os.getpid(), signal.SIGTERM)

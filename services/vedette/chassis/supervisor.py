@@ -1,0 +1,343 @@
+"""The parent process: holds the ports, keeps every worker alive, and ends them in order.
+
+Rule: standard library only (a parent costs about 15 MB); it never speaks HTTP or gRPC. Ports are bound here
+once, without SO_REUSEPORT, so a second suite on the same port fails at once. Workers accept from one shared
+HTTP socket, so a connection waiting when a worker dies is answered by the next.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import selectors
+import signal
+import socket
+import subprocess
+import sys
+import time
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, NoReturn
+
+from vedette.chassis import cells
+
+_BACKOFF_S = (0.0, 0.5, 1.0, 2.0, 5.0, 10.0)
+_STEADY_S = 30.0
+"""A worker that lived this long starts again without delay."""
+_KILL_MARGIN_S = 5.0
+
+
+@dataclass(frozen=True, slots=True)
+class ServicePlan:
+    """What the supervisor needs to know of one service. `command` gets the worker's order appended."""
+
+    service: str
+    command: tuple[str, ...]
+    config_file: str
+    host: str
+    port: int
+    grpc_port: int
+    workers: int
+    run_dir: str
+    drain_s: float
+    """Longest orderly end of a worker, in seconds; it is killed a little after."""
+
+
+def supervise(plans: list[ServicePlan]) -> NoReturn:
+    """Become the supervisor of these services: replaces this process, so its memory is not kept.
+
+    The exit status is 0 after a clean drain, 1 when a service cannot start.
+    """
+    sys.stdout.flush()
+    sys.stderr.flush()
+    order = json.dumps([asdict(plan) for plan in plans])
+    os.execv(sys.executable, [sys.executable, "-m", __name__, order])  # noqa: S606 - our own interpreter
+
+
+@dataclass(slots=True)
+class _Slot:
+    """One worker's seat: it outlives the processes that sit in it."""
+
+    index: int
+    region: int
+    process: subprocess.Popen[bytes] | None = None
+    report: int = -1
+    unread: bytes = b""
+    started: float = 0.0
+    failures: int = 0
+    due: float = 0.0
+    ready: bool = False
+    reason: str = ""
+
+
+@dataclass(slots=True)
+class _Charge:
+    """A service under supervision."""
+
+    plan: ServicePlan
+    listener: socket.socket
+    grpc_hold: socket.socket
+    guards: tuple[socket.socket, ...]
+    slots: list[_Slot]
+    has_listened: bool = False
+    addresses: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def alive(self) -> bool:
+        return any(slot.process is not None for slot in self.slots)
+
+    @property
+    def run_file(self) -> Path:
+        return Path(self.plan.run_dir) / f"{self.plan.service}.json"
+
+
+class StartFailed(Exception):
+    """A service cannot start; the message is for the operator."""
+
+
+class Supervisor:
+    """Runs until a signal or a failed start. Not a library: one per process, it owns the signal handlers."""
+
+    def __init__(self, plans: list[ServicePlan]) -> None:
+        self._plans = plans
+        self._charges: list[_Charge] = []
+        self._selector = selectors.DefaultSelector()
+        self._asked = False
+        self._stopping = False
+        self._kill_at = float("inf")
+        self._status = 0
+
+    def run(self) -> int:
+        """Supervise; returns the exit status."""
+        wake, notify = socket.socketpair()
+        wake.setblocking(False)
+        notify.setblocking(False)
+        signal.set_wakeup_fd(notify.fileno(), warn_on_full_buffer=False)
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, lambda *_: setattr(self, "_asked", True))
+        signal.signal(signal.SIGCHLD, lambda *_: None)
+        self._selector.register(wake, selectors.EVENT_READ)
+        try:
+            self._charges = [self._reserve(plan) for plan in self._plans]
+            self._start_due()
+            while any(charge.alive for charge in self._charges) or not self._stopping:
+                self._turn(wake)
+        except StartFailed as failure:
+            self._fail(str(failure))
+        finally:
+            self._release()
+        return self._status
+
+    def _turn(self, wake: socket.socket) -> None:
+        for key, _ in self._selector.select(self._patience()):
+            if key.fileobj is wake:
+                _empty(wake)
+            else:
+                self._listen_to(*key.data)
+        self._reap()
+        if self._asked:
+            self._stop()
+        if not self._stopping:
+            self._start_due()
+        elif time.monotonic() > self._kill_at:
+            self._signal(signal.SIGKILL)
+            self._kill_at = float("inf")
+
+    def _patience(self) -> float | None:
+        waits = [slot.due for charge in self._charges for slot in charge.slots if slot.process is None]
+        moment = self._kill_at if self._stopping else min(waits, default=float("inf"))
+        return None if moment == float("inf") else max(0.0, moment - time.monotonic())
+
+    def _reserve(self, plan: ServicePlan) -> _Charge:
+        listener = _bind(plan.service, plan.host, plan.port)
+        hold = _bind(plan.service, plan.host, plan.grpc_port)
+        guards = (_guard(plan.service, listener), _guard(plan.service, hold))
+        # Set after binding: the bind itself was exclusive, and now the workers' gRPC servers may join.
+        hold.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        slots = [_Slot(index, cells.create_region(f"{plan.service}-{index}")) for index in range(plan.workers)]
+        return _Charge(plan, listener, hold, guards, slots)
+
+    def _start_due(self) -> None:
+        now = time.monotonic()
+        for charge in self._charges:
+            for slot in charge.slots:
+                if slot.process is None and slot.due <= now:
+                    self._start(charge, slot)
+
+    def _start(self, charge: _Charge, slot: _Slot) -> None:
+        plan = charge.plan
+        reading, writing = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+        os.set_blocking(writing, True)
+        regions = [each.region for each in charge.slots]
+        order = {
+            "service": plan.service,
+            "index": slot.index,
+            "config_file": plan.config_file,
+            "parent": os.getpid(),
+            "http_fd": charge.listener.fileno(),
+            "grpc_address": _join(plan.host, charge.grpc_hold.getsockname()[1]),
+            "regions": regions,
+            "report_fd": writing,
+            "peers": {each.plan.service: _join(each.plan.host, each.grpc_hold.getsockname()[1]) for each in self._charges},
+            "host": plan.host,
+        }
+        passed = (charge.listener.fileno(), writing, *regions)
+        slot.process = subprocess.Popen([*plan.command, json.dumps(order)], pass_fds=passed, stdin=subprocess.DEVNULL)
+        os.close(writing)
+        slot.report, slot.unread, slot.started = reading, b"", time.monotonic()
+        slot.ready, slot.reason = False, ""
+        self._selector.register(reading, selectors.EVENT_READ, (charge, slot))
+
+    def _listen_to(self, charge: _Charge, slot: _Slot) -> None:
+        """Take in what a worker reports; a line is whole or waits for its rest."""
+        try:
+            received = os.read(slot.report, 65536)
+        except BlockingIOError:
+            return
+        if not received:
+            self._hang_up(slot)
+            return
+        *lines, slot.unread = (slot.unread + received).split(b"\n")
+        for line in lines:
+            self._note(charge, slot, json.loads(line))
+
+    def _note(self, charge: _Charge, slot: _Slot, report: dict[str, Any]) -> None:
+        state = report["state"]
+        if state == "listening":
+            charge.has_listened = True
+            charge.addresses = {"http": report["http"], "grpc": report["grpc"]}
+        elif state == "failed":
+            slot.reason = report["reason"]
+        elif state in ("ready", "unready"):
+            slot.ready = state == "ready"
+            self._write_run_file(charge)
+
+    def _write_run_file(self, charge: _Charge) -> None:
+        """The file says where a ready service is. It stays while single workers are replaced."""
+        if self._stopping or not any(slot.ready for slot in charge.slots):
+            return
+        workers = [slot.process.pid for slot in charge.slots if slot.process is not None]
+        document = {"service": charge.plan.service, "pid": os.getpid(), **charge.addresses, "workers": workers}
+        charge.run_file.parent.mkdir(parents=True, exist_ok=True)
+        fresh = charge.run_file.with_suffix(f".{os.getpid()}.tmp")
+        fresh.write_text(json.dumps(document) + "\n", encoding="utf-8")
+        fresh.replace(charge.run_file)
+
+    def _reap(self) -> None:
+        for charge in self._charges:
+            for slot in charge.slots:
+                if slot.process is not None and slot.process.poll() is not None:
+                    self._bury(charge, slot, slot.process.returncode)
+
+    def _bury(self, charge: _Charge, slot: _Slot, status: int) -> None:
+        """A worker is gone: count it out, and plan its successor unless it never could start."""
+        if slot.report >= 0:
+            self._listen_to(charge, slot)  # its last words
+        self._hang_up(slot)
+        cells.mark_dead(slot.region)
+        slot.process, slot.ready = None, False
+        if self._stopping:
+            if status not in (0, -signal.SIGTERM):  # SIGTERM kills one that had not begun to handle it
+                self._status = 1
+                self._say(f"{charge.plan.service}: worker {slot.index} ended with {_describe(status)}")
+            if not charge.alive:
+                charge.listener.close()  # who still knocks is refused, while other services finish
+            return
+        if not charge.has_listened:
+            raise StartFailed(f"{charge.plan.service}: {slot.reason or 'worker ended with ' + _describe(status)}")
+        lived = time.monotonic() - slot.started
+        slot.failures = 0 if lived > _STEADY_S else slot.failures + 1
+        delay = _BACKOFF_S[min(max(slot.failures - 1, 0), len(_BACKOFF_S) - 1)]
+        slot.due = time.monotonic() + delay
+        cells.count_restart(slot.region)
+        self._say(f"{charge.plan.service}: worker {slot.index} ended with {_describe(status)}; replaced in {delay:g} s")
+
+    def _hang_up(self, slot: _Slot) -> None:
+        if slot.report >= 0:
+            self._selector.unregister(slot.report)
+            os.close(slot.report)
+            slot.report = -1
+
+    def _stop(self) -> None:
+        """Pass SIGTERM on, once; a second signal changes nothing."""
+        if self._stopping:
+            return
+        self._stopping = True
+        longest = max((plan.drain_s for plan in self._plans), default=0.0)
+        self._kill_at = time.monotonic() + longest + _KILL_MARGIN_S
+        self._signal(signal.SIGTERM)
+
+    def _fail(self, reason: str) -> None:
+        self._say(reason)
+        self._stop()
+        for charge in self._charges:
+            for slot in charge.slots:
+                if slot.process is not None:
+                    try:
+                        slot.process.wait(max(0.0, self._kill_at - time.monotonic()))
+                    except subprocess.TimeoutExpired:
+                        slot.process.kill()
+                        slot.process.wait()
+        self._status = 1
+
+    def _signal(self, number: int) -> None:
+        for charge in self._charges:
+            for slot in charge.slots:
+                if slot.process is not None:
+                    slot.process.send_signal(number)
+
+    def _release(self) -> None:
+        for charge in self._charges:
+            charge.run_file.unlink(missing_ok=True)
+            charge.listener.close()
+            charge.grpc_hold.close()
+
+    def _say(self, text: str) -> None:
+        print(f"vedette: {text}", file=sys.stderr, flush=True)  # noqa: T201 - it has no logging of its own
+
+
+def _bind(service: str, host: str, port: int) -> socket.socket:
+    """Hold a port for ourselves alone: bound, not yet listening."""
+    sock = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET, socket.SOCK_STREAM)
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        sock.bind((host, port))
+    except OSError as error:
+        sock.close()
+        raise StartFailed(f"{service}: cannot listen on {_join(host, port)}: {error.strerror}") from error
+    return sock
+
+
+def _guard(service: str, bound: socket.socket) -> socket.socket:
+    """Close the moment between binding and listening, in which the kernel lets a second suite bind as well.
+
+    An abstract socket name is taken by one process at a time and free again when that process ends.
+    """
+    host, port = bound.getsockname()[:2]
+    guard = socket.socket(socket.AF_UNIX)
+    try:
+        guard.bind(f"\0vedette-port-{_join(host, port)}")
+    except OSError as error:
+        guard.close()
+        raise StartFailed(f"{service}: cannot listen on {_join(host, port)}: {error.strerror}") from error
+    return guard
+
+
+def _join(host: str, port: int) -> str:
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+def _describe(status: int) -> str:
+    return f"signal {-status}" if status < 0 else f"exit status {status}"
+
+
+def _empty(wake: socket.socket) -> None:
+    try:
+        while wake.recv(4096):
+            pass
+    except BlockingIOError:
+        return
+
+
+if __name__ == "__main__":
+    sys.exit(Supervisor([ServicePlan(**{**plan, "command": tuple(plan["command"])}) for plan in json.loads(sys.argv[1])]).run())
