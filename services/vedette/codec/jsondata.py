@@ -21,36 +21,40 @@ from vedette.codec.checks import check_shape
 from vedette.core.errors import InvalidArgument
 from vedette.core.tensors import DATATYPES, Array, Tensor
 
-_FLOATS = frozenset({"FP16", "BF16", "FP32", "FP64"})
+_FLOATS = ("FP16", "BF16", "FP32", "FP64")
+VALUE_TYPES: dict[str, type] = {
+    **dict.fromkeys(DATATYPES, int),
+    **dict.fromkeys(_FLOATS, float),
+    "BOOL": bool,
+    "BYTES": str,
+}
+"""The one type of JSON value that each datatype takes; `float` takes integers too."""
+
 _OPENING = re.compile(rb"\s*((?:\[\s*)*)")
 _NO_VALUES = re.compile(rb"\s*\[[\[\],\s]*\]\s*")
 
 
 @lru_cache(maxsize=256)
 def _decoder(datatype: str, depth: int) -> msgspec.json.Decoder[list[object]]:
-    """A decoder of lists `depth` deep around the one type of value that this datatype takes."""
-    kind: object = int
-    if datatype in _FLOATS:
-        kind = float
-    elif datatype in ("BOOL", "BYTES"):
-        kind = bool if datatype == "BOOL" else str
+    """A decoder of lists `depth` deep around the datatype's values."""
+    kind: object = VALUE_TYPES[datatype]
     for _ in range(depth):
         kind = list[kind]  # type: ignore[valid-type]
     return msgspec.json.Decoder(kind)
 
 
-def decode_data(name: str, datatype: str, shape: Sequence[int], data: msgspec.Raw) -> Tensor:
-    """The tensor of a known `datatype` whose elements are the JSON text `data`.
+def decode_text(name: str, datatype: str, shape: Sequence[int], text: msgspec.Raw) -> Tensor:
+    """The tensor of a known `datatype` from the text of its `data`, flat or nested as `shape` says.
 
     Raises:
         InvalidArgument: wrong kind of value, out of the datatype's range, count or nesting against `shape`.
     """
     count = check_shape(name, datatype, shape)
-    match = _OPENING.match(data)
+    match = _OPENING.match(text)
     depth = match[1].count(b"[") if match else 0
     if not depth:
         raise InvalidArgument(f"tensor {name!r}: 'data' is not an array")
-    if not count and _NO_VALUES.fullmatch(data):
+    if not count and _NO_VALUES.fullmatch(text):
         return Tensor(name, datatype, np.empty(shape, DATATYPES[datatype].dtype))
     if depth not in (1, len(shape)):
         raise InvalidArgument(
@@ -58,41 +62,56 @@ def decode_data(name: str, datatype: str, shape: Sequence[int], data: msgspec.Ra
             f"shape {list(shape)} takes a flat array or one nested {len(shape)} deep"
         )
     try:
-        values = _decoder(datatype, depth).decode(data)
-        array = _array(datatype, values)
-    except (msgspec.MsgspecError, ValueError, OverflowError, FloatingPointError, RecursionError) as error:
-        raise InvalidArgument(f"tensor {name!r}: {_reason(error, datatype)}") from error
-    if array.shape == tuple(shape):
-        return Tensor(name, datatype, array)
-    if depth > 1 or len(array) != count:
+        values = _decoder(datatype, depth).decode(text)
+    except (msgspec.MsgspecError, RecursionError) as error:
+        raise InvalidArgument(f"tensor {name!r}: 'data' for {datatype}: {error}") from error
+    if depth == 1:
+        return decode_values(name, datatype, shape, values)
+    array = _array(name, datatype, values)
+    if array.shape != tuple(shape):
+        raise InvalidArgument(f"tensor {name!r}: 'data' is nested as {list(array.shape)}, not as {list(shape)}")
+    return Tensor(name, datatype, array)
+
+
+def decode_values(name: str, datatype: str, shape: Sequence[int], values: list[object]) -> Tensor:
+    """The tensor of a known `datatype` from flat values of the type in `VALUE_TYPES`.
+
+    Raises:
+        InvalidArgument: a value out of the datatype's range, or not as many as `shape` takes.
+    """
+    count = check_shape(name, datatype, shape)
+    if len(values) != count:
         raise InvalidArgument(
-            f"tensor {name!r}: 'data' holds {list(array.shape)} values where shape {list(shape)} takes {count}"
+            f"tensor {name!r}: 'data' holds {len(values)} values where shape {list(shape)} takes {count}"
         )
-    return Tensor(name, datatype, array.reshape(shape))
+    return Tensor(name, datatype, _array(name, datatype, values).reshape(shape))
 
 
-def _array(datatype: str, values: list[object]) -> Array:
-    """The values as an array of the datatype; raises what numpy raises for what does not fit."""
-    if datatype == "BYTES":
-        nested = np.array(values, object)
-        texts = nested.ravel().tolist()
-        return object_array([text.encode() for text in texts]).reshape(nested.shape)
-    with np.errstate(over="raise"):  # a finite number that the datatype would turn into infinity
-        if datatype != "BF16":
+def _array(name: str, datatype: str, values: list[object]) -> Array:
+    """The values, nested as they are, as an array of the datatype."""
+    try:
+        with np.errstate(over="raise"):  # a finite number that the datatype would turn into infinity
+            if datatype == "BYTES":
+                return _bytes_array(values)
+            if datatype == "BF16":
+                return _bfloat16_array(values)
             return np.array(values, DATATYPES[datatype].dtype)
-        patterns = bfloat16.narrow(np.array(values, np.float32))
+    except (OverflowError, FloatingPointError) as error:
+        raise InvalidArgument(f"tensor {name!r}: a value is out of the range of {datatype}") from error
+    except (ValueError, AttributeError) as error:
+        raise InvalidArgument(f"tensor {name!r}: the rows of 'data' differ in length") from error
+
+
+def _bytes_array(texts: list[object]) -> Array:
+    nested = np.array(texts, object)
+    return object_array([text.encode() for text in nested.ravel().tolist()]).reshape(nested.shape)
+
+
+def _bfloat16_array(values: list[object]) -> Array:
+    patterns = bfloat16.narrow(np.array(values, np.float32))
     if ((patterns & 0x7F80) == 0x7F80).any():
         raise OverflowError
     return patterns
-
-
-def _reason(error: Exception, datatype: str) -> str:
-    """What was wrong, in the words of a caller who knows JSON and not our libraries."""
-    if isinstance(error, OverflowError | FloatingPointError):
-        return f"a value is out of the range of {datatype}"
-    if isinstance(error, msgspec.MsgspecError | RecursionError):
-        return f"'data' for {datatype}: {error}"
-    return "'data' is ragged, or not valid UTF-8"
 
 
 def encodable(tensor: Tensor) -> Array | list[str]:

@@ -7,13 +7,11 @@ Source: kserve/open-inference-protocol, REST; Triton's binary tensor data extens
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TypeVar
-
-import msgspec
 
 from vedette.codec.binary import decode_tensor, encode_tensor, object_array
-from vedette.codec.checks import check_datatype, check_json, check_unique
-from vedette.codec.jsondata import decode_data, encodable, to_json
+from vedette.codec.checks import check_datatype, check_unique
+from vedette.codec.jsondata import decode_text, decode_values, encodable, to_json
+from vedette.codec.messages import ABSENT, OutputMessage, TensorMessage, parse_request, parse_response
 from vedette.codec.parameters import check_no_shared_memory, check_parameters, flag, whole_number
 from vedette.core.errors import InvalidArgument
 from vedette.core.models import Signature
@@ -26,42 +24,6 @@ from vedette.core.tensors import (
     Tensor,
     element_count,
 )
-
-_ABSENT = msgspec.Raw()
-
-
-class _Tensor(msgspec.Struct):
-    name: str
-    datatype: str
-    shape: list[int]
-    data: msgspec.Raw = _ABSENT
-    parameters: dict[str, Parameter] | None = None
-
-
-class _Output(msgspec.Struct):
-    name: str
-    parameters: dict[str, Parameter] | None = None
-
-
-class _Request(msgspec.Struct):
-    inputs: list[_Tensor]
-    id: str | None = None
-    parameters: dict[str, Parameter] | None = None
-    outputs: list[_Output] | None = None
-
-
-class _Response(msgspec.Struct):
-    outputs: list[_Tensor]
-    model_name: str | None = None
-    model_version: str | None = None
-    id: str | None = None
-    parameters: dict[str, Parameter] | None = None
-
-
-_T = TypeVar("_T")
-
-_REQUEST = msgspec.json.Decoder(_Request)
-_RESPONSE = msgspec.json.Decoder(_Response)
 
 
 def decode_request(body: bytes, json_length: int | None = None) -> InferRequest:
@@ -76,7 +38,7 @@ def decode_request(body: bytes, json_length: int | None = None) -> InferRequest:
         Unimplemented: shared memory, sequences.
     """
     text, rest = _split(body, json_length)
-    message = _parse(_REQUEST, text)
+    message = parse_request(text)
     parameters = message.parameters or {}
     binary_output = False
     if parameters:
@@ -124,7 +86,7 @@ def decode_response(body: bytes, json_length: int | None = None) -> InferRespons
         InvalidArgument: it is not an answer of the protocol.
     """
     text, rest = _split(body, json_length)
-    message = _parse(_RESPONSE, text)
+    message = parse_response(text)
     return InferResponse(
         endpoint=message.model_name or "",
         version=message.model_version or "",
@@ -184,15 +146,7 @@ def _split(body: bytes, json_length: int | None) -> tuple[bytes, memoryview | No
     return body[:json_length], memoryview(body)[json_length:]
 
 
-def _parse(decoder: msgspec.json.Decoder[_T], text: bytes) -> _T:
-    check_json(text)
-    try:
-        return decoder.decode(text)
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
-        raise InvalidArgument(f"the body is not a message of the V2 protocol: {error}") from error
-
-
-def _tensors(messages: Sequence[_Tensor], rest: memoryview | None) -> list[Tensor]:
+def _tensors(messages: Sequence[TensorMessage], rest: memoryview | None) -> list[Tensor]:
     """Tensors in order, those with a `binary_data_size` cut from `rest`, which must be used up exactly."""
     tensors: list[Tensor] = []
     position = 0
@@ -212,26 +166,29 @@ def _tensors(messages: Sequence[_Tensor], rest: memoryview | None) -> list[Tenso
     return tensors
 
 
-def _binary_size(message: _Tensor) -> int | None:
+def _binary_size(message: TensorMessage) -> int | None:
     if not message.parameters:
         return None
     check_no_shared_memory(message.name, message.parameters)
     size = message.parameters.get("binary_data_size")
     if size is None:
         return None
-    if message.data is not _ABSENT:
+    if message.data is not None and message.data is not ABSENT:
         raise InvalidArgument(f"tensor {message.name!r} has both 'data' and 'binary_data_size'")
     return whole_number("binary_data_size", size)
 
 
-def _json_tensor(message: _Tensor) -> Tensor:
-    check_datatype(message.name, message.datatype)
-    if message.data is _ABSENT:
+def _json_tensor(message: TensorMessage) -> Tensor:
+    data = message.data
+    if data is None or data is ABSENT:
         raise InvalidArgument(f"tensor {message.name!r} has neither 'data' nor 'binary_data_size'")
-    return decode_data(message.name, message.datatype, message.shape, message.data)
+    if isinstance(data, list):
+        return decode_values(message.name, message.datatype, message.shape, data)
+    check_datatype(message.name, message.datatype)
+    return decode_text(message.name, message.datatype, message.shape, data)
 
 
-def _requested(messages: Sequence[_Output]) -> list[RequestedOutput]:
+def _requested(messages: Sequence[OutputMessage]) -> list[RequestedOutput]:
     check_unique((message.name for message in messages), "output")
     outputs: list[RequestedOutput] = []
     for message in messages:
