@@ -1,8 +1,9 @@
-"""A tiny service for the tests of the chassis: run as a program it is one of its supervised workers."""
+"""A tiny service for the tests of the chassis, and the program that runs it as `vedette serve` runs ours."""
 
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import sys
 from collections.abc import AsyncIterator
 from typing import Any
@@ -15,7 +16,8 @@ from vedette.chassis.http import HttpRequest, HttpResponse, Route
 from vedette.chassis.problem import render_problem
 from vedette.chassis.rpc import Rpc, RpcService
 from vedette.chassis.service import Service
-from vedette.core.errors import NotFound
+from vedette.chassis.supervisor import supervise
+from vedette.core.errors import NotFound, VedetteError
 
 Check = health_pb2.HealthCheckRequest
 Answer = health_pb2.HealthCheckResponse
@@ -134,5 +136,19 @@ def build(settings: ToySettings, metrics: Any, place: Any) -> Service:
 
 modules.SERVICES["toy"] = modules.Module("tests.toy:ToySettings", build)
 
+
+
+def main() -> int:
+    """`python -m tests.toy toy` supervises; with an order in place of the name it is a worker."""
+    if sys.argv[1] != "toy":
+        return modules.main(sys.argv[1:])
+    try:
+        (plan,) = modules.plan(["toy"])
+    except VedetteError as error:
+        sys.stderr.write(f"vedette: {error.message}\n")
+        return 1
+    supervise([dataclasses.replace(plan, command=(sys.executable, "-m", "tests.toy"))])
+
+
 if __name__ == "__main__":
-    sys.exit(modules.main(sys.argv[1:]))
+    sys.exit(main())
