@@ -39,13 +39,12 @@ from vedette.registry.endpoints import (
     check_fit,
     check_shape,
     is_gone,
-    references,
     resolve,
     reweigh,
     verdict,
 )
 from vedette.registry.lifecycle import Lifecycle
-from vedette.registry.versions import may_serve
+from vedette.registry.versions import check_number, may_serve
 
 PAGE = 100
 REPORT_STATES = frozenset({"loading", "ready", "failed", "removed"})
@@ -142,7 +141,7 @@ class Deployments:
         check_name(name, "endpoint name")
         with self._catalog.transaction() as tx:
             endpoint = tx.endpoint(name)
-            target = generation or _previous(tx, endpoint)
+            target = check_number(generation) if generation else _previous(tx, endpoint)
             if target == endpoint.generation:
                 raise Conflict(f"generation {target} of endpoint {name!r} is the wanted one already")
             config = tx.generation(name, target).config
@@ -269,13 +268,13 @@ class Deployments:
         return config, self._checked(tx, config)
 
     def _checked(self, tx: CatalogSnapshot, config: EndpointConfig) -> tuple[ModelVersion, ...]:
-        versions = {ref: tx.version(ref.model, ref.version) for ref in references(config)}
+        versions = {ref: tx.version(ref.model, ref.version) for ref in config.references()}
         check_fit(config, versions, self._rules)
         return tuple(versions.values())
 
     def _number(self, tx: CatalogSnapshot, model: str, choice: Choice) -> int:
         if isinstance(choice, int):
-            return tx.version(model, choice).version
+            return tx.version(model, check_number(choice)).version
         if choice == NEWEST:
             return self._newest(tx, model)
         alias = check_name(choice.removeprefix("@"), "alias")
@@ -393,7 +392,7 @@ class Deployments:
         serving = tx.generation(endpoint.name, endpoint.serving_generation)
         told = f"generation {endpoint.generation} failed: {reason}"
         try:
-            versions = tuple(tx.version(ref.model, ref.version) for ref in references(serving.config))
+            versions = tuple(tx.version(ref.model, ref.version) for ref in serving.config.references())
         except VedetteError:  # only by hand in the database: what serves cannot be deleted
             return self._kept(tx, replace(endpoint, status=EndpointStatus.FAILED, reason=told))
         back = replace(endpoint, status=EndpointStatus.ROLLING_BACK, reason=told)
@@ -457,5 +456,5 @@ def deployed_refs(view: CatalogSnapshot) -> dict[ModelRef, str]:
         for endpoint in _every_endpoint(view, status):
             if endpoint.serving_generation not in {0, endpoint.generation}:
                 serving = view.generation(endpoint.name, endpoint.serving_generation)
-                held.update((ref, endpoint.name) for ref in references(serving.config))
+                held.update((ref, endpoint.name) for ref in serving.config.references())
     return held

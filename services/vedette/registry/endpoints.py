@@ -84,6 +84,19 @@ class Rules:
     require_approval: bool = False
 
 
+def parse_choice(text: str) -> Choice:
+    """A version as people write it in a configuration: `3` or `@champion`.
+
+    Raises:
+        InvalidArgument: it is neither.
+    """
+    if text.startswith("@"):
+        return "@" + check_name(text[1:], "alias")
+    if text.isascii() and text.isdigit() and len(text) < 10:
+        return int(text)
+    raise InvalidArgument(f"{text[:80]!r} is not a version: give a number or @alias")
+
+
 def resolve(draft: ConfigDraft, number: Callable[[str, Choice], int]) -> EndpointConfig:
     """The configuration with every alias replaced; `number(model, choice)` looks one up."""
 
@@ -98,16 +111,6 @@ def resolve(draft: ConfigDraft, number: Callable[[str, Choice], int]) -> Endpoin
         limits=draft.limits,
         capture=draft.capture,
     )
-
-
-def references(config: EndpointConfig) -> list[ModelRef]:
-    """Every model version that the configuration names, each once, in order."""
-    named = [
-        ref
-        for variant in (*config.variants, *config.shadow_variants)
-        for ref in (ModelRef(config.model, variant.version), *variant.pipeline)
-    ]
-    return list(dict.fromkeys(named))
 
 
 def check_shape(config: EndpointConfig) -> None:
@@ -127,13 +130,13 @@ def check_shape(config: EndpointConfig) -> None:
 
 
 def check_fit(config: EndpointConfig, versions: Mapping[ModelRef, ModelVersion], rules: Rules) -> None:
-    """Refuse what these model versions cannot do. `versions` holds every one of `references(config)`.
+    """Refuse what these model versions cannot do. `versions` holds every one of `config.references()`.
 
     Raises:
         InvalidArgument: the configuration contradicts a signature, or names an execution provider that is not there.
         Conflict: a version may not serve.
     """
-    for ref in references(config):
+    for ref in config.references():
         check_servable(versions[ref], require_approval=rules.require_approval)
     for variant in (*config.variants, *config.shadow_variants):
         rules.check_options(variant.options)

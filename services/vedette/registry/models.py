@@ -24,7 +24,7 @@ from vedette.core.models import (
 from vedette.core.ports import ArtifactStore, Catalog, CatalogSnapshot, CatalogTransaction
 from vedette.registry.deployments import deployed_refs
 from vedette.registry.lifecycle import Lifecycle
-from vedette.registry.versions import Details, check_description, check_notes
+from vedette.registry.versions import Details, check_description, check_notes, check_number
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,7 +98,7 @@ class Models:
         """One version of a model."""
         check_name(model, "model name")
         with self._catalog.read() as view:
-            return view.version(model, version)
+            return view.version(model, check_number(version))
 
     def versions(
         self, model: str, *, limit: int, page_token: str = "", status: ApprovalStatus | None = None
@@ -122,7 +122,7 @@ class Models:
         check_description(description or "")
         check_notes(metadata or {}, what="metadata")
         with self._catalog.transaction() as tx:
-            was = tx.version(model, version)
+            was = tx.version(model, check_number(version))
             now = replace(
                 was,
                 status=status or was.status,
@@ -142,7 +142,7 @@ class Models:
         """Delete a version and the aliases on it; `Conflict` names the endpoint that it is deployed at."""
         check_name(model, "model name")
         with self._catalog.transaction() as tx:
-            digest = tx.version(model, version).digest
+            digest = tx.version(model, check_number(version)).digest
             _check_undeployed(tx, model, version)
             tx.delete_version(model, version)
         self._drop_files([digest])
@@ -153,7 +153,7 @@ class Models:
         check_name(model, "model name")
         check_name(alias, "alias")
         with self._catalog.transaction() as tx:
-            tx.version(model, version)
+            tx.version(model, check_number(version))
             tx.set_alias(model, alias, version)
             changed = tx.model(model)
         self._lifecycle.tell("model.alias", model, {"model": model, "alias": alias, "version": version})

@@ -11,13 +11,14 @@ from dataclasses import dataclass, field, replace
 from pathlib import PurePosixPath
 from typing import Literal
 
-from vedette.core.errors import Conflict, InvalidArgument
+from vedette.core.errors import Conflict, InvalidArgument, NotFound
 from vedette.core.models import FILE_NAME, ApprovalStatus, ArtifactFile, ModelVersion, Signature, TensorSpec
 
 GRAPH_FILE = "model.onnx"
 DATA_SUFFIXES = (".data", ".onnx_data", ".bin", ".weights", ".weight", ".bias")
 """Endings of external data as the usual exporters write them."""
 MAX_FILES = 64
+MAX_VERSION = 2**31 - 1
 MAX_NOTES = 64
 MAX_NOTE_KEY = 128
 MAX_NOTE_VALUE = 1024
@@ -196,6 +197,17 @@ def _check_classes(graph: Signature, named: int) -> None:
         raise InvalidArgument(f"label_names: {named} names were given, the model's output has {wide[0]} classes")
     if not wide and named > 2:
         raise InvalidArgument(f"label_names: {named} names were given, the model's output has one column")
+
+
+def check_number(version: int) -> int:
+    """Return `version` if a version can have that number.
+
+    Raises:
+        NotFound: no version ever will.
+    """
+    if not 0 < version <= MAX_VERSION:
+        raise NotFound(f"there is no version {version}")
+    return version
 
 
 def check_servable(version: ModelVersion, *, require_approval: bool) -> None:

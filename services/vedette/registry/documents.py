@@ -1,0 +1,242 @@
+"""The JSON documents that the HTTP routes take; what they give are the dataclasses of `core.models`.
+
+Rule: an unknown key is an error, and numbers are numbers: nothing is guessed from text.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Generic, Literal, TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from vedette.core.errors import InvalidArgument
+from vedette.core.models import ApprovalStatus, CaptureSettings, Limits, SessionOptions
+from vedette.registry.endpoints import Choice, ConfigDraft, StepDraft, VariantDraft, parse_choice
+from vedette.registry.versions import Completion, Details
+
+Item = TypeVar("Item")
+Integer = Annotated[int, Field(strict=True, ge=-(2**31), lt=2**31)]
+Positive = Annotated[int, Field(strict=True, ge=1, lt=2**31)]
+Number = Annotated[float, Field(strict=True, allow_inf_nan=False)]
+Flag = Annotated[bool, Field(strict=True)]
+VersionChoice = Annotated[Positive | str, Field(description="A version number, or @alias: the one it names now.")]
+
+
+class Document(BaseModel):
+    """A JSON object whose keys are all known."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=())
+
+
+class Page(BaseModel, Generic[Item]):
+    """One page of a list; an empty token follows the last."""
+
+    items: list[Item]
+    next_page_token: str
+
+
+class ModelCreate(Document):
+    """A model without versions yet."""
+
+    name: str
+    description: str = ""
+    tags: dict[str, str] = {}
+
+
+class ModelChange(Document):
+    """What to replace; a key that is absent leaves the value."""
+
+    description: str | None = None
+    tags: dict[str, str] | None = None
+
+
+class CompletionDocument(Document):
+    """What the user adds to the graph's signature."""
+
+    feature_names: list[str] = []
+    categories: dict[str, list[str]] = {}
+    label_names: list[str] = []
+    kind: Literal["", "tabular", "image"] = ""
+    target: str = ""
+
+
+class DetailsDocument(Document):
+    """What the user says about a version beyond its bytes. `tags` are added to the model's."""
+
+    signature: CompletionDocument = CompletionDocument()
+    metadata: dict[str, str] = {}
+    description: str = ""
+    tags: dict[str, str] = {}
+
+    def details(self) -> Details:
+        """The same as the domain has it."""
+        given = self.signature
+        completion = Completion(
+            feature_names=tuple(given.feature_names),
+            categories={feature: tuple(values) for feature, values in given.categories.items()},
+            label_names=tuple(given.label_names),
+            kind=given.kind,
+            target=given.target,
+        )
+        return Details(completion, self.metadata, self.description, self.tags)
+
+
+class UploadOpened(Document):
+    """An upload to put files into and commit."""
+
+    id: str
+    model: str
+    expires_at: float
+
+
+class UploadCommit(Document):
+    """The end of an upload."""
+
+    details: DetailsDocument = DetailsDocument()
+
+
+class ImportRequest(Document):
+    """A version that lies below one of the operator's import roots."""
+
+    source: str
+    details: DetailsDocument = DetailsDocument()
+
+
+class VersionChange(Document):
+    """What to replace; a key that is absent leaves the value."""
+
+    status: ApprovalStatus | None = None
+    description: str | None = None
+    metadata: dict[str, str] | None = None
+
+
+class AliasTarget(Document):
+    """Where an alias points."""
+
+    version: Positive
+
+
+class StepDocument(Document):
+    """One step of a pipeline."""
+
+    model: str
+    version: VersionChoice
+
+    def draft(self) -> StepDraft:
+        """The same as the domain has it."""
+        return StepDraft(self.model, _choice(self.version))
+
+
+class OptionsDocument(Document):
+    """How ONNX Runtime runs a variant."""
+
+    providers: list[str] = ["CPUExecutionProvider"]
+    intra_op_threads: Integer = 0
+    inter_op_threads: Integer = 1
+    graph_optimization: Literal["none", "basic", "extended", "all"] = "all"
+
+
+class VariantDocument(Document):
+    """A model version and its share of the traffic."""
+
+    name: str
+    version: VersionChoice
+    weight: Number = 1.0
+    pipeline: list[StepDocument] = []
+    options: OptionsDocument = OptionsDocument()
+
+    def draft(self) -> VariantDraft:
+        """The same as the domain has it."""
+        options = SessionOptions(**{**self.options.model_dump(), "providers": tuple(self.options.providers)})
+        steps = tuple(step.draft() for step in self.pipeline)
+        return VariantDraft(self.name, _choice(self.version), self.weight, steps, options)
+
+
+class LimitsDocument(Document):
+    """What one endpoint lets through."""
+
+    max_batch_rows: Integer = 4096
+    max_queue: Integer = 1024
+    timeout_s: Number = 60.0
+
+
+class CaptureDocument(Document):
+    """What of an endpoint's traffic is recorded."""
+
+    sampling_percent: Number = 0.0
+    inputs: Flag = True
+    outputs: Flag = True
+    mode: Literal["best_effort", "strict"] = "best_effort"
+    exclude: list[str] = []
+
+
+class ConfigDocument(Document):
+    """The whole configuration of an endpoint."""
+
+    model: str
+    variants: list[VariantDocument]
+    shadow_variants: list[VariantDocument] = []
+    limits: LimitsDocument = LimitsDocument()
+    capture: CaptureDocument = CaptureDocument()
+
+    def draft(self) -> ConfigDraft:
+        """The same as the domain has it."""
+        return ConfigDraft(
+            model=self.model,
+            variants=tuple(variant.draft() for variant in self.variants),
+            shadow_variants=tuple(variant.draft() for variant in self.shadow_variants),
+            limits=Limits(**self.limits.model_dump()),
+            capture=CaptureSettings(**{**self.capture.model_dump(), "exclude": tuple(self.capture.exclude)}),
+        )
+
+
+class EndpointCreate(Document):
+    """Short form: one variant `primary` of `model` (default: the endpoint's name) at `version` (default: the
+    newest that may serve). Long form: `config`."""
+
+    name: str
+    model: str = ""
+    version: VersionChoice | None = None
+    config: ConfigDocument | None = None
+
+    def choice(self) -> Choice:
+        """The version of the short form; empty: the newest.
+
+        Raises:
+            InvalidArgument: both forms were given.
+        """
+        if self.config is not None and (self.model or self.version is not None):
+            raise InvalidArgument("give either config, or model and version")
+        return "" if self.version is None else _choice(self.version)
+
+
+class EndpointUpdate(Document):
+    """Another configuration."""
+
+    config: ConfigDocument
+
+
+class Weights(Document):
+    """Variant name -> weight; variants that are not named keep theirs."""
+
+    weights: dict[str, Number]
+
+
+class Rollback(Document):
+    """Where to go back to; absent: to what served before."""
+
+    generation: Positive | None = None
+
+
+class Problem(BaseModel):
+    """An error (RFC 9457)."""
+
+    type: str
+    title: str
+    status: int
+    detail: str
+    code: str
+
+
+def _choice(version: int | str) -> Choice:
+    return parse_choice(version) if isinstance(version, str) else version

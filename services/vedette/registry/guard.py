@@ -1,0 +1,100 @@
+"""What every JSON body passes before a framework sees it: a size cap and a depth cap.
+
+Rule: the body is counted while it comes and never held beyond the cap; uploads pass by.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from starlette.routing import compile_path
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from vedette.chassis.problem import render_problem
+from vedette.core.errors import InvalidArgument, TooLarge, VedetteError
+
+MAX_DEPTH = 64
+_OPEN, _CLOSE, _QUOTE, _ESCAPE = frozenset(b"[{"), frozenset(b"]}"), ord('"'), ord("\\")
+
+
+class JsonGuard:
+    """ASGI middleware in front of the control routes."""
+
+    def __init__(self, app: ASGIApp, *, max_bytes: int, uploads: Sequence[tuple[str, str]]) -> None:
+        self._app = app
+        self._max_bytes = max_bytes
+        self._uploads = [(method, compile_path(pattern)[0]) for method, pattern in uploads]
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Read and check the body, then hand it on whole."""
+        if scope["type"] != "http" or self._is_upload(scope):
+            await self._app(scope, receive, send)
+            return
+        try:
+            body = await self._read(receive)
+            check_depth(body)
+        except VedetteError as error:
+            await _answer(error, send)
+            return
+        await self._app(scope, _replay(body, receive), send)
+
+    def _is_upload(self, scope: Scope) -> bool:
+        return any(scope["method"] == method and pattern.match(scope["path"]) for method, pattern in self._uploads)
+
+    async def _read(self, receive: Receive) -> bytes:
+        body = bytearray()
+        while True:
+            message = await receive()
+            if message["type"] == "http.disconnect":
+                raise InvalidArgument("the request body is incomplete")
+            body += message.get("body", b"")
+            if len(body) > self._max_bytes:
+                raise TooLarge(f"a JSON document may have at most {self._max_bytes} bytes")
+            if not message.get("more_body", False):
+                return bytes(body)
+
+
+def check_depth(body: bytes) -> None:
+    """Refuse JSON nested deeper than any document here; one pass over the bytes.
+
+    Raises:
+        InvalidArgument: over `MAX_DEPTH`.
+    """
+    if body.count(b"[") + body.count(b"{") <= MAX_DEPTH:
+        return
+    depth, quoted, escaped = 0, False, False
+    for byte in body:
+        if quoted:
+            quoted = escaped or byte != _QUOTE
+            escaped = byte == _ESCAPE and not escaped
+        elif byte == _QUOTE:
+            quoted = True
+        elif byte in _OPEN:
+            depth += 1
+            if depth > MAX_DEPTH:
+                raise InvalidArgument(f"the JSON document is nested deeper than {MAX_DEPTH}")
+        elif byte in _CLOSE:
+            depth -= 1
+
+
+def _replay(body: bytes, receive: Receive) -> Receive:
+    """A `receive` that gives the whole body once and then whatever the server says."""
+    given = False
+
+    async def replayed() -> Message:
+        nonlocal given
+        if given:
+            return await receive()
+        given = True
+        return {"type": "http.request", "body": body, "more_body": False}
+
+    return replayed
+
+
+async def _answer(error: VedetteError, send: Send) -> None:
+    response = render_problem(error)
+    headers: list[tuple[bytes, bytes]] = [(name.encode(), value.encode()) for name, value in response.headers]
+    start: dict[str, Any] = {"type": "http.response.start", "status": response.status, "headers": headers}
+    await send(start)
+    await send({"type": "http.response.body", "body": response.body})
