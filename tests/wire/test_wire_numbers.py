@@ -14,7 +14,7 @@ from vedette.proto.inference.v1 import inference_pb2
 
 OURS = "vedette.proto.inference.v1."
 THEIRS = "inference."
-SUBSETS = {"ModelConfig", "ModelVersionPolicy", "ModelInput", "ModelOutput", "ModelInstanceGroup"}
+SUBSETS = {"ModelConfig", "ModelVersionPolicy", "ModelInput", "ModelOutput", "ModelInstanceGroup", "ModelWarmup"}
 """Messages of which we define only what has a meaning here; a number that is there must still be right."""
 
 
@@ -71,6 +71,7 @@ def test_enums_have_the_numbers_that_clients_know() -> None:
     for ours, theirs in (
         (inference_pb2.DataType, model_config_pb2.DataType),
         (inference_pb2.ModelInstanceGroup.Kind, model_config_pb2.ModelInstanceGroup.Kind),
+        (inference_pb2.ModelInput.Format, model_config_pb2.ModelInput.Format),
     ):
         assert dict(ours.items()) == dict(theirs.items())
 

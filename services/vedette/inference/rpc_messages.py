@@ -108,6 +108,14 @@ def decode_parameters(parameters: Mapping[str, pb.InferParameter]) -> dict[str, 
     return values
 
 
+def decode_repository_parameters(parameters: Mapping[str, pb.ModelRepositoryParameter]) -> dict[str, object]:
+    """Parameters of repository calls by name; whoever acts on one checks its kind."""
+    return {
+        name: getattr(parameter, parameter.WhichOneof("parameter_choice") or "bool_param")
+        for name, parameter in parameters.items()
+    }
+
+
 def _decode_inputs(message: pb.ModelInferRequest) -> list[Tensor]:
     inputs, raw = message.inputs, message.raw_input_contents
     if not raw:
