@@ -124,7 +124,7 @@ def _text(tensor: Tensor) -> Array:
     return texts
 
 
-def _utf8(array: NDArray[np.object_]) -> Array:
+def _utf8(array: NDArray[Any]) -> Array:
     """Text out of the graph as `bytes`."""
     encoded = np.empty(array.shape, dtype=object)
     encoded.ravel()[:] = [element.encode() for element in array.flat]

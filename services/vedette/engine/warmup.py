@@ -15,6 +15,8 @@ from vedette.core.models import TensorSpec
 from vedette.core.tensors import DATATYPES, Array, Tensor
 from vedette.engine.runtime import Runtime
 
+_ENOUGH_S = 1.0
+
 
 def zero_feeds(inputs: Sequence[TensorSpec], *, rows: int = 1) -> dict[str, Tensor]:
     """Zeros (empty text for BYTES) for every input: `rows` where the first dimension is open, else 1 where open."""
@@ -22,13 +24,17 @@ def zero_feeds(inputs: Sequence[TensorSpec], *, rows: int = 1) -> dict[str, Tens
 
 
 def measure(runtime: Runtime, rows: int = 1, *, runs: int = 5) -> float:
-    """Seconds that one run of `rows` rows takes: the median of `runs` runs after one that is not counted.
+    """Seconds that one run of `rows` rows takes: the median of `runs` runs after one that warms up.
 
-    Blocks. Raises what `run` raises: a model that cannot run on zeros is not ready.
+    Blocks; fewer runs when they take over a second together. Raises what `run` raises: a model that cannot
+    run on zeros is not ready.
     """
     feeds = zero_feeds(runtime.inputs, rows=rows)
-    runtime.run(feeds, ())
-    return statistics.median(_timed(runtime, feeds) for _ in range(max(1, runs)))
+    warming = _timed(runtime, feeds)
+    taken: list[float] = []
+    while len(taken) < runs and warming + sum(taken) < _ENOUGH_S:
+        taken.append(_timed(runtime, feeds))
+    return statistics.median(taken or [warming])
 
 
 def _timed(runtime: Runtime, feeds: dict[str, Tensor]) -> float:

@@ -1,0 +1,140 @@
+"""The throw-away process of an admission: `python -P -m vedette.engine.admission_child FD FOLDER MEMORY CPU`.
+
+Rule: limits come before the first byte of the model is read, each step is announced before it begins, and
+nothing is written but lines of JSON on descriptor FD. Started only by `vedette.engine.admission`.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import json
+import os
+import resource
+import signal
+import sys
+from collections.abc import Callable
+from dataclasses import astuple
+from pathlib import Path
+from typing import Any
+
+import onnx
+import onnx.checker
+
+from vedette.core.errors import InvalidArgument
+from vedette.core.models import ArtifactFile, SessionOptions, TensorSpec
+from vedette.engine import files, graph, memory, warmup
+from vedette.engine.failures import is_out_of_memory, plain
+from vedette.engine.session import Session
+
+_PR_SET_PDEATHSIG, _PR_SET_NO_NEW_PRIVS = 1, 38
+_MOST_GRAPH_BYTES = (1 << 31) - 1
+"""Protobuf's own limit on a message."""
+_OPTIONS = SessionOptions(intra_op_threads=1)
+"""One thread: figures of different models compare, and thread stacks do not count against the budget."""
+
+Say = Callable[[dict[str, Any]], None]
+
+
+def main(arguments: list[str]) -> int:
+    """Admit the model in FOLDER; 0 when a verdict was reported, whichever it is."""
+    descriptor, folder, memory_bytes, cpu_s = (
+        int(arguments[0]),
+        Path(arguments[1]),
+        int(arguments[2]),
+        int(arguments[3]),
+    )
+    step = "files"
+
+    def say(message: dict[str, Any]) -> None:
+        nonlocal step
+        step = message.get("step", step)
+        _write(descriptor, message)
+
+    _confine(memory_bytes, cpu_s)
+    try:
+        say({"admitted": _admit(folder, say)})
+    except Exception as error:  # noqa: BLE001 -- every failure is a verdict; what kills us the parent sees
+        why = _why(error, memory_bytes)
+        say({"refused": step, "why": why})
+    return 0
+
+
+def _confine(memory_bytes: int, cpu_s: int) -> None:
+    """Die with the parent, gain no rights, and use no more than was granted. The libraries are loaded already."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+    libc.prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
+    limits = {
+        resource.RLIMIT_AS: (memory.virtual_bytes() + memory_bytes,) * 2,
+        resource.RLIMIT_CPU: (cpu_s, cpu_s + 1),  # SIGXCPU first, which names the reason; then SIGKILL
+        resource.RLIMIT_FSIZE: (0, 0),
+        resource.RLIMIT_NOFILE: (64, 64),
+        resource.RLIMIT_CORE: (0, 0),
+    }
+    for kind, (soft, hard) in limits.items():
+        ceiling = resource.getrlimit(kind)[1]
+        fit = [value if ceiling == resource.RLIM_INFINITY else min(value, ceiling) for value in (soft, hard)]
+        resource.setrlimit(kind, (fit[0], fit[1]))
+
+
+def _admit(folder: Path, say: Say) -> dict[str, Any]:
+    say({"step": "files"})
+    described = files.describe(folder)
+    say({"step": "check"})
+    _check(folder / files.GRAPH, described)
+    say({"step": "load"})
+    before = memory.resident_bytes()
+    session = Session.load(folder / files.GRAPH, _OPTIONS)
+    say({"step": "canary"})
+    outputs = _outputs_as_run(session)
+    run_time_s = warmup.measure(session, 1)
+    return {
+        "inputs": [astuple(spec) for spec in session.inputs],
+        "outputs": [astuple(spec) for spec in outputs],
+        "files": [astuple(file) for file in described],
+        "run_time_us": run_time_s * 1e6,
+        "load_time_ms": session.load_time_ms,
+        "memory_bytes": max(0, memory.resident_bytes() - before),
+    }
+
+
+def _check(path: Path, described: tuple[ArtifactFile, ...]) -> None:
+    sizes = {file.path: file.size for file in described}
+    if sizes[files.GRAPH] > _MOST_GRAPH_BYTES:
+        raise InvalidArgument("the graph is over 2 GiB; keep its weights as external data")
+    graph.check_model(graph.parse(path.read_bytes()), sizes)
+    try:
+        onnx.checker.check_model(str(path))
+    except (onnx.checker.ValidationError, ValueError, TypeError, RuntimeError) as error:
+        if is_out_of_memory(error):
+            raise
+        raise InvalidArgument(plain(str(error).replace(str(path.parent), ""))) from None
+
+
+def _outputs_as_run(session: Session) -> tuple[TensorSpec, ...]:
+    """The outputs, with the number of dimensions that a run shows where the graph declares none."""
+    given = session.run(warmup.zero_feeds(session.inputs), ())
+    return tuple(
+        TensorSpec(spec.name, spec.datatype, (-1,) * tensor.array.ndim)
+        if not spec.shape and tensor.array.ndim
+        else spec
+        for spec, tensor in zip(session.outputs, given)
+    )
+
+
+def _why(error: Exception, memory_bytes: int) -> str:
+    if is_out_of_memory(error) or "more memory than there is" in str(error):
+        return f"needed more than {memory_bytes >> 20} MiB"
+    if isinstance(error, InvalidArgument):
+        return error.message
+    return plain(str(error)) or type(error).__name__
+
+
+def _write(descriptor: int, message: dict[str, Any]) -> None:
+    line = json.dumps(message).encode() + b"\n"
+    while line:
+        line = line[os.write(descriptor, line) :]
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
