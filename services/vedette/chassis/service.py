@@ -1,4 +1,4 @@
-"""What a service is to the process that runs it: servers to open and three moments of life."""
+"""What a service is to the process that runs it: servers to open and four moments of life."""
 
 from __future__ import annotations
 
@@ -12,6 +12,9 @@ from vedette.chassis.rpc import RpcService
 
 
 async def _nothing() -> None: ...
+
+
+def _go_on() -> None: ...
 
 
 def _ready() -> str:
@@ -37,5 +40,7 @@ class Service:
     """Runs before the servers listen: open stores, start background tasks."""
     ready: Callable[[], str] = _ready
     """Empty when the service can do its work, else the reason why not (shown by /readyz)."""
+    drain: Callable[[], None] = _go_on
+    """Runs when accepting ends, before calls in flight get their time: end streams that never end themselves."""
     stop: Callable[[], Awaitable[None]] = _nothing
     """Runs after the last answer: flush, close."""
