@@ -19,6 +19,9 @@ from vedette.sdk.documents import encode, plain, read
 
 POLL_S = 0.1
 
+Config = EndpointConfig | Mapping[str, Any]
+"""A whole configuration, also as the plain document of the registry, in which a version may be an `@alias`."""
+
 
 class AsyncEndpoints:
     """Endpoints: what clients of the data plane call."""
@@ -27,7 +30,7 @@ class AsyncEndpoints:
         self._connection = connection
 
     async def deploy(
-        self, name: str, *, model: str = "", version: int | str = "", config: EndpointConfig | None = None
+        self, name: str, *, model: str = "", version: int | str = "", config: Config | None = None
     ) -> Endpoint:
         """Make an endpoint; `AlreadyExists` when there is one of that name.
 
@@ -38,7 +41,7 @@ class AsyncEndpoints:
         document = {key: value for key, value in wanted.items() if value not in ("", None)}
         return await self._change("POST", "/v1/endpoints", document)
 
-    async def update(self, name: str, config: EndpointConfig) -> Endpoint:
+    async def update(self, name: str, config: Config) -> Endpoint:
         """Replace the configuration; the old one serves until the new one can."""
         return await self._change("PUT", _path(name), {"config": plain(config)})
 

@@ -19,6 +19,9 @@ from vedette.sdk.sync.pages import walk
 
 POLL_S = 0.1
 
+Config = EndpointConfig | Mapping[str, Any]
+"""A whole configuration, also as the plain document of the registry, in which a version may be an `@alias`."""
+
 
 class Endpoints:
     """Endpoints: what clients of the data plane call."""
@@ -26,9 +29,7 @@ class Endpoints:
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
 
-    def deploy(
-        self, name: str, *, model: str = "", version: int | str = "", config: EndpointConfig | None = None
-    ) -> Endpoint:
+    def deploy(self, name: str, *, model: str = "", version: int | str = "", config: Config | None = None) -> Endpoint:
         """Make an endpoint; `AlreadyExists` when there is one of that name.
 
         Short form: `model` (else the model of the endpoint's name) at `version` (a number or `@alias`, else
@@ -38,7 +39,7 @@ class Endpoints:
         document = {key: value for key, value in wanted.items() if value not in ("", None)}
         return self._change("POST", "/v1/endpoints", document)
 
-    def update(self, name: str, config: EndpointConfig) -> Endpoint:
+    def update(self, name: str, config: Config) -> Endpoint:
         """Replace the configuration; the old one serves until the new one can."""
         return self._change("PUT", _path(name), {"config": plain(config)})
 

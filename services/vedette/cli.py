@@ -1,5 +1,0 @@
-"""The `vedette` command."""
-
-
-def main() -> None:
-    """Run the command line."""

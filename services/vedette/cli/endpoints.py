@@ -1,0 +1,336 @@
+"""`vedette endpoint ...`: what serves."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from vedette.cli.addresses import DATA_DIR, DataDir, Registry, connect
+from vedette.cli.output import JsonFlag, Table, facts, names_of, pairs_of, print_json, spinner, when
+
+if TYPE_CHECKING:
+    from vedette.core.models import Endpoint, EndpointConfig
+    from vedette.sdk.sync.client import Client
+
+app = typer.Typer(no_args_is_help=True)
+
+Name = Annotated[str, typer.Argument(help="Name of the endpoint.")]
+Version = Annotated[str, typer.Option(help="A version number or @alias.")]
+ConfigDocument = Annotated[
+    Path | None,
+    typer.Option(
+        "--config",
+        help="JSON file with the whole configuration (model, variants, limits, ...).",
+        exists=True,
+        dir_okay=False,
+    ),
+]
+NoWait = Annotated[bool, typer.Option("--no-wait", help="Return at once instead of when it serves.")]
+Timeout = Annotated[float, typer.Option("--timeout", help="Longest wait in seconds.", min=0.0)]
+TIMEOUT_S = 120.0
+
+
+@app.command()
+def deploy(
+    name: Name,
+    *,
+    model: Annotated[str, typer.Option(help="The model; without it the one of the endpoint's name.")] = "",
+    version: Version = "",
+    config: ConfigDocument = None,
+    no_wait: NoWait = False,
+    timeout: Timeout = TIMEOUT_S,
+    as_json: JsonFlag = False,
+    registry: Registry = "",
+    data_dir: DataDir = DATA_DIR,
+) -> None:
+    """Make an endpoint: the model of that name, its newest version, one variant, unless told otherwise.
+
+    [bold]Examples[/]
+
+      vedette endpoint deploy iris
+
+      vedette endpoint deploy iris-eu --model iris --version @champion
+
+      vedette endpoint deploy iris --config ab-test.json
+    """
+    if config and (model or version):
+        raise typer.BadParameter("a configuration names its own model and versions", param_hint="--config")
+    document = _document(config) if config else None
+    with connect(registry=registry, data_dir=data_dir) as client:
+        client.endpoints.deploy(name, model=model, version=_choice(version), config=document)
+        _settled(client, name, no_wait=no_wait, timeout_s=timeout, as_json=as_json)
+
+
+@app.command("list")
+def list_(
+    *,
+    model: Annotated[str, typer.Option(help="Only endpoints of this model.")] = "",
+    status: Annotated[str, typer.Option(help="Only endpoints in this status, InService for example.")] = "",
+    name_contains: Annotated[str, typer.Option(help="Only names with this in them.")] = "",
+    as_json: JsonFlag = False,
+    registry: Registry = "",
+    data_dir: DataDir = DATA_DIR,
+) -> None:
+    """List the endpoints.
+
+    [bold]Examples[/]
+
+      vedette endpoint list
+
+      vedette endpoint list --status Failed --json
+    """
+    from vedette.core.models import EndpointStatus
+
+    known = {kind.value.lower(): kind for kind in EndpointStatus}
+    if status and status.lower() not in known:
+        raise typer.BadParameter(f"one of {', '.join(EndpointStatus)}, not {status!r}", param_hint="--status")
+    with connect(registry=registry, data_dir=data_dir) as client:
+        wanted = known.get(status.lower())
+        found = list(client.endpoints.list(model=model, status=wanted, name_contains=name_contains))
+    if as_json:
+        print_json(found)
+        return
+    table = Table("name", "status", "model", "variants", "generation", "changed", "reason")
+    for endpoint in found:
+        config, moment = endpoint.config, when(endpoint.updated_at)
+        status = endpoint.status.value
+        table.row(endpoint.name, status, config.model, _variants(config), endpoint.generation, moment, endpoint.reason)
+    table.show(empty="no endpoints yet: vedette endpoint deploy NAME")
+
+
+@app.command()
+def show(
+    name: Name,
+    *,
+    as_json: JsonFlag = False,
+    registry: Registry = "",
+    data_dir: DataDir = DATA_DIR,
+) -> None:
+    """Show an endpoint: its status, variants and earlier configurations.
+
+    [bold]Examples[/]
+
+      vedette endpoint show iris
+
+      vedette endpoint show iris --json
+    """
+    with connect(registry=registry, data_dir=data_dir) as client:
+        endpoint, generations = client.endpoints.get(name), list(client.endpoints.generations(name))
+    if as_json:
+        import msgspec
+
+        print_json(msgspec.to_builtins(endpoint) | {"generations": msgspec.to_builtins(generations)})
+        return
+    config = endpoint.config
+    facts(
+        ("name", endpoint.name),
+        ("status", endpoint.status.value),
+        ("reason", endpoint.reason),
+        ("model", config.model),
+        ("generation", f"{endpoint.generation} (serving: {endpoint.serving_generation or 'none yet'})"),
+        ("changed", when(endpoint.updated_at)),
+        (
+            "limits",
+            f"{config.limits.max_batch_rows} rows, {config.limits.max_queue} waiting, {config.limits.timeout_s:g} s",
+        ),
+    )
+    table = Table("variant", "version", "weight", "share", "pipeline")
+    total = sum(variant.weight for variant in config.variants)
+    for variant in config.variants:
+        share = f"{variant.weight / total:.0%}" if total else "0%"
+        table.row(variant.name, variant.version, f"{variant.weight:g}", share, " > ".join(map(str, variant.pipeline)))
+    for variant in config.shadow_variants:
+        table.row(
+            variant.name, variant.version, f"{variant.weight:g}", "shadow", " > ".join(map(str, variant.pipeline))
+        )
+    table.show()
+    history = Table("generation", "made by", "variants", "when")
+    for generation in generations:
+        history.row(generation.generation, generation.cause, _variants(generation.config), when(generation.created_at))
+    history.show()
+
+
+@app.command()
+def update(
+    name: Name,
+    *,
+    version: Version = "",
+    weights: Annotated[str, typer.Option(help="Shares by variant: a=9,b=1.")] = "",
+    config: ConfigDocument = None,
+    no_wait: NoWait = False,
+    timeout: Timeout = TIMEOUT_S,
+    as_json: JsonFlag = False,
+    registry: Registry = "",
+    data_dir: DataDir = DATA_DIR,
+) -> None:
+    """Change what an endpoint serves; the old configuration serves until the new one can.
+
+    [bold]Examples[/]
+
+      vedette endpoint update iris --version 4
+
+      vedette endpoint update iris --weights champion=9,challenger=1
+
+      vedette endpoint update iris --config ab-test.json
+    """
+    if sum(map(bool, (version, weights, config))) != 1:
+        raise typer.BadParameter("give one of --version, --weights and --config", param_hint="--version")
+    with connect(registry=registry, data_dir=data_dir) as client:
+        if weights:
+            client.endpoints.weights(name, _weights(weights))
+        elif config:
+            client.endpoints.update(name, _document(config))
+        else:
+            client.endpoints.update(name, _with_version(client.endpoints.get(name), _choice(version)))
+        _settled(client, name, no_wait=no_wait, timeout_s=timeout, as_json=as_json)
+
+
+@app.command()
+def rollback(
+    name: Name,
+    *,
+    to: Annotated[int | None, typer.Option(help="The generation; without it the one that served before.")] = None,
+    no_wait: NoWait = False,
+    timeout: Timeout = TIMEOUT_S,
+    as_json: JsonFlag = False,
+    registry: Registry = "",
+    data_dir: DataDir = DATA_DIR,
+) -> None:
+    """Go back to an earlier configuration.
+
+    [bold]Examples[/]
+
+      vedette endpoint rollback iris
+
+      vedette endpoint rollback iris --to 3
+    """
+    with connect(registry=registry, data_dir=data_dir) as client:
+        client.endpoints.rollback(name, generation=to)
+        _settled(client, name, no_wait=no_wait, timeout_s=timeout, as_json=as_json)
+
+
+@app.command()
+def start(
+    name: Name,
+    *,
+    no_wait: NoWait = False,
+    timeout: Timeout = TIMEOUT_S,
+    as_json: JsonFlag = False,
+    registry: Registry = "",
+    data_dir: DataDir = DATA_DIR,
+) -> None:
+    """Put a stopped endpoint back into service.
+
+    [bold]Examples[/]
+
+      vedette endpoint start iris
+    """
+    with connect(registry=registry, data_dir=data_dir) as client:
+        client.endpoints.start(name)
+        _settled(client, name, no_wait=no_wait, timeout_s=timeout, as_json=as_json)
+
+
+@app.command()
+def stop(
+    name: Name,
+    *,
+    registry: Registry = "",
+    data_dir: DataDir = DATA_DIR,
+) -> None:
+    """Take an endpoint out of service and keep its configuration.
+
+    [bold]Examples[/]
+
+      vedette endpoint stop iris
+    """
+    with connect(registry=registry, data_dir=data_dir) as client:
+        client.endpoints.stop(name)
+    typer.echo(f"{name} is stopped")
+
+
+@app.command()
+def delete(
+    name: Name,
+    *,
+    no_wait: NoWait = False,
+    timeout: Timeout = TIMEOUT_S,
+    registry: Registry = "",
+    data_dir: DataDir = DATA_DIR,
+) -> None:
+    """Delete an endpoint; its model stays in the registry.
+
+    [bold]Examples[/]
+
+      vedette endpoint delete iris
+    """
+    with connect(registry=registry, data_dir=data_dir) as client:
+        client.endpoints.delete(name)
+        if not no_wait:
+            with spinner(f"Deleting {name}"):
+                client.endpoints.wait_deleted(name, timeout_s=timeout)
+    typer.echo(f"{name} is {'being deleted' if no_wait else 'deleted'}")
+
+
+def _settled(client: Client, name: str, *, no_wait: bool, timeout_s: float, as_json: bool) -> None:
+    """Wait until the change serves, unless told not to, and show the endpoint."""
+    if no_wait:
+        endpoint = client.endpoints.get(name)
+    else:
+        with spinner(f"Waiting until {name} serves"):
+            endpoint = client.endpoints.wait_in_service(name, timeout_s=timeout_s)
+    if as_json:
+        print_json(endpoint)
+    else:
+        typer.echo(f"{name} is {endpoint.status}: {endpoint.config.model}, {_variants(endpoint.config)}")
+
+
+def _variants(config: EndpointConfig) -> str:
+    shown = [f"{variant.name} v{variant.version} {variant.weight:g}" for variant in config.variants]
+    return ", ".join(shown + [f"{variant.name} v{variant.version} shadow" for variant in config.shadow_variants])
+
+
+def _choice(version: str) -> int | str:
+    """A version as the registry takes it: a number or `@alias`; empty for the newest."""
+    if not version or version.startswith("@"):
+        return version
+    if not version.isdecimal() or int(version) < 1:
+        raise typer.BadParameter(f"a number or @alias, not {version!r}", param_hint="--version")
+    return int(version)
+
+
+def _weights(text: str) -> dict[str, float]:
+    try:
+        return {name: float(weight) for name, weight in pairs_of(list(names_of(text)), "--weights").items()}
+    except ValueError:
+        raise typer.BadParameter(f"write variant=number, not {text!r}", param_hint="--weights") from None
+
+
+def _document(path: Path) -> dict[str, Any]:
+    try:
+        document = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise typer.BadParameter(f"{path}: {error}", param_hint="--config") from error
+    if not isinstance(document, dict):
+        raise typer.BadParameter(f"{path}: not a JSON object", param_hint="--config")
+    return document
+
+
+def _with_version(endpoint: Endpoint, version: int | str) -> dict[str, Any]:
+    """The endpoint's configuration with its only variant at another version, also inside a pipeline."""
+    import msgspec
+
+    document: dict[str, Any] = msgspec.to_builtins(endpoint.config)
+    if len(document["variants"]) != 1:
+        names = ", ".join(variant.name for variant in endpoint.config.variants)
+        raise typer.BadParameter(
+            f"{endpoint.name} has several variants ({names}): use --config", param_hint="--version"
+        )
+    variant = document["variants"][0]
+    variant["version"] = version
+    for step in variant["pipeline"]:
+        if step["model"] == document["model"]:
+            step["version"] = version
+    return document
