@@ -8,10 +8,18 @@ from pathlib import Path
 import pytest
 
 from vedette.core.events import Message
-from vedette.core.ports import ArtifactStore
-from vedette.storage.memory import MemoryArtifactStore, MemoryEventStream
+from vedette.core.ports import ArtifactStore, Catalog
+from vedette.storage.memory import MemoryArtifactStore, MemoryCatalog, MemoryEventStream
 from vedette.testing.artifacts import ArtifactStoreContract
+from vedette.testing.catalog import CatalogContract
 from vedette.testing.stream import EventStreamContract
+
+
+class TestMemoryCatalog(CatalogContract):
+    """The catalog of one process."""
+
+    def open_catalog(self, *, kept_changes: int) -> Catalog:
+        return MemoryCatalog(kept_changes=kept_changes)
 
 
 class TestMemoryArtifactStore(ArtifactStoreContract):

@@ -158,7 +158,8 @@ class ChangeLog:
 class CatalogSnapshot(Protocol):
     """The catalog at one moment, for reading; every answer is consistent with every other.
 
-    A single record that does not exist is `NotFound`. Lists take `limit` (1 to 1,000) and `after`, the
+    A model, version, endpoint, ... that does not exist is `NotFound`. Versions and generations are listed
+    newest first, everything else by name. Lists take `limit` (1 to 1,000) and `after`, the
     token that the previous page ended with ("" for the first), and return the items and the next token
     ("" after the last). A token that was not made for the same list and filters is `InvalidArgument`.
     """
@@ -168,7 +169,7 @@ class CatalogSnapshot(Protocol):
     def models(
         self, *, limit: int, after: str = "", name_contains: str = "", tags: Mapping[str, str] | None = None
     ) -> tuple[list[Model], str]:
-        """By name. `name_contains` ignores case; a model must have all of `tags`."""
+        """`name_contains` ignores case; a model must have all of `tags`."""
 
     def model_count(self) -> int: ...
 
@@ -176,8 +177,7 @@ class CatalogSnapshot(Protocol):
 
     def versions(
         self, model: str, *, limit: int, after: str = "", status: ApprovalStatus | None = None
-    ) -> tuple[list[ModelVersion], str]:
-        """Newest first. A model that does not exist is `NotFound`."""
+    ) -> tuple[list[ModelVersion], str]: ...
 
     def versions_with(self, model: str, digest: str) -> list[ModelVersion]:
         """The model's versions made of exactly these files, oldest first; their signatures may differ."""
@@ -196,7 +196,7 @@ class CatalogSnapshot(Protocol):
         status: EndpointStatus | None = None,
         name_contains: str = "",
     ) -> tuple[list[Endpoint], str]:
-        """By name. `model` is the endpoint's own model, not one in a pipeline; `name_contains` ignores case."""
+        """`model` is the endpoint's own model, not one in a pipeline; `name_contains` ignores case."""
 
     def endpoint_counts(self) -> dict[EndpointStatus, int]:
         """How many endpoints have each status; a status that none has is absent."""
@@ -206,8 +206,7 @@ class CatalogSnapshot(Protocol):
 
     def generation(self, endpoint: str, generation: int) -> Generation: ...
 
-    def generations(self, endpoint: str, *, limit: int, after: str = "") -> tuple[list[Generation], str]:
-        """Newest first. An endpoint that does not exist is `NotFound`."""
+    def generations(self, endpoint: str, *, limit: int, after: str = "") -> tuple[list[Generation], str]: ...
 
     def reports(self, endpoint: str, *, since: float = 0.0) -> list[ReplicaReport]:
         """The last report of each replica that reported at `since` or later, by replica."""
@@ -229,7 +228,8 @@ class CatalogSnapshot(Protocol):
 class CatalogTransaction(CatalogSnapshot, Protocol):
     """Reads that see their own writes, and writes that are all kept or, after any exception, none.
 
-    Inserting what exists is `AlreadyExists`; changing or deleting what does not is `NotFound`.
+    Inserting what exists is `AlreadyExists`; changing or deleting what does not is `NotFound`; text with NUL or
+    half a surrogate pair is `InvalidArgument`.
     """
 
     def insert_model(self, model: Model) -> None:
@@ -269,9 +269,8 @@ class CatalogTransaction(CatalogSnapshot, Protocol):
     def insert_generation(self, generation: Generation) -> None: ...
 
     def append_change(self, endpoint: str, deployment: Deployment | None) -> int:
-        """Append to the log of changes and return the revision.
+        """Append to the log of changes and return the revision: 1, 2, 3, ... without a gap, in commit order.
 
-        Revisions are 1, 2, 3, ... without a gap, in the order in which transactions become visible.
         Old changes that a later one has replaced are dropped in time; see `log`.
         """
 
@@ -355,10 +354,8 @@ class ArtifactStore(Protocol):
     def put(self, digest: str, upload_id: str) -> None:
         """Turn the upload into the artifact `digest`, all or nothing and durable; the upload is gone then.
 
-        An artifact that is there already is kept if it verifies and replaced if it does not.
-
-        Raises:
-            DataLoss: the upload's files do not have this digest; it stays staged.
+        An artifact that is there already is kept if it verifies and replaced if it does not. `DataLoss` when
+        the upload's files do not have this digest; it stays staged.
         """
 
     def holds(self, digest: str) -> bool: ...

@@ -9,6 +9,8 @@ import threading
 import time
 from collections.abc import Callable
 
+from vedette.core.errors import Unavailable
+
 
 class ChangeBell:
     """Rings for every committed change of this process. Thread-safe."""
@@ -16,7 +18,7 @@ class ChangeBell:
     def __init__(self) -> None:
         self._condition = threading.Condition()
         self._rings = 0
-        self._closed = False
+        self._closed = threading.Event()
 
     def ring(self) -> None:
         """Wake every waiter."""
@@ -27,7 +29,7 @@ class ChangeBell:
     def close(self) -> None:
         """Wake every waiter for good."""
         with self._condition:
-            self._closed = True
+            self._closed.set()
             self._condition.notify_all()
 
     def wait_for(self, newest: Callable[[], int], after: int, *, timeout_s: float, poll_s: float) -> int:
@@ -36,11 +38,22 @@ class ChangeBell:
         Counting the rings before each reading means that a change between reading and sleeping is not slept over.
         """
         end = time.monotonic() + timeout_s
-        while True:
+        revision = after
+        while not self._closed.is_set():
             rings = self._rings
-            revision = newest()
+            try:
+                revision = newest()
+            except Unavailable:
+                if self._closed.is_set():  # the store went away first, as it may at the end
+                    break
+                raise
             remaining = end - time.monotonic()
-            if revision != after or remaining <= 0 or self._closed:
-                return revision
-            with self._condition:
-                self._condition.wait_for(lambda: self._rings != rings or self._closed, min(poll_s, remaining))  # noqa: B023
+            if revision != after or remaining <= 0:
+                break
+            self._sleep(rings, min(poll_s, remaining))
+        return revision
+
+    def _sleep(self, rings: int, seconds: float) -> None:
+        """Sleep unless the bell has rung since it had rung `rings` times."""
+        with self._condition:
+            self._condition.wait_for(lambda: self._rings != rings or self._closed.is_set(), seconds)

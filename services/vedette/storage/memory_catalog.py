@@ -1,6 +1,7 @@
 """The catalog in memory. A transaction works on a copy, which takes the original's place at commit.
 
-Rule: the values held are immutable, so that copying the dictionaries that hold them is a snapshot.
+Rule: the values held are immutable, so that copying the dictionaries that hold them is a snapshot. Each is
+made a `document` of on its way in, and thrown away: what no database would keep is refused here too.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ from vedette.core.models import (
 from vedette.core.ports import Change, ChangeLog, Deployment, ReplicaReport
 from vedette.storage.bell import ChangeBell
 from vedette.storage.paging import Listing
+from vedette.storage.records import document
 
 T = TypeVar("T")
 K = TypeVar("K")
@@ -208,11 +210,13 @@ class MemoryTransaction(MemorySnapshot):
         self._kept_changes = kept_changes
 
     def insert_model(self, model: Model) -> None:
+        document(model)
         _refuse(self._state.models, model.name, f"model {model.name!r}")
         self._state.models[model.name] = model
         self._state.numbers[model.name] = 0
 
     def update_model(self, model: Model) -> None:
+        document(model)
         old = self.model(model.name)
         self._state.models[model.name] = replace(
             old, description=model.description, tags=dict(model.tags), updated_at=model.updated_at
@@ -230,12 +234,14 @@ class MemoryTransaction(MemorySnapshot):
         return self._state.numbers[model]
 
     def insert_version(self, version: ModelVersion) -> None:
+        document(version)
         self.model(version.model)
         key = version.model, version.version
         _refuse(self._state.versions, key, f"version {version.version} of model {version.model!r}")
         self._state.versions[key] = version
 
     def update_version(self, version: ModelVersion) -> None:
+        document(version)
         old = self.version(version.model, version.version)
         self._state.versions[version.model, version.version] = replace(
             old, status=version.status, description=version.description, metadata=dict(version.metadata)
@@ -257,11 +263,13 @@ class MemoryTransaction(MemorySnapshot):
         del self._state.aliases[model, alias]
 
     def insert_endpoint(self, endpoint: Endpoint) -> None:
+        document(endpoint)
         _refuse(self._state.endpoints, endpoint.name, f"endpoint {endpoint.name!r}")
         self._check_references(endpoint.config)
         self._state.endpoints[endpoint.name] = endpoint
 
     def update_endpoint(self, endpoint: Endpoint) -> None:
+        document(endpoint)
         old = self.endpoint(endpoint.name)
         self._check_references(endpoint.config)
         self._state.endpoints[endpoint.name] = replace(endpoint, created_at=old.created_at)
@@ -273,12 +281,14 @@ class MemoryTransaction(MemorySnapshot):
         self._state.reports = {key: value for key, value in self._state.reports.items() if key[0] != name}
 
     def insert_generation(self, generation: Generation) -> None:
+        document(generation)
         self.endpoint(generation.endpoint)
         key = generation.endpoint, generation.generation
         _refuse(self._state.generations, key, f"generation {generation.generation} of {generation.endpoint!r}")
         self._state.generations[key] = generation
 
     def append_change(self, endpoint: str, deployment: Deployment | None) -> int:
+        document(deployment)
         revision = self._state.log.newest + 1
         self._state.changes[revision] = Change(revision, endpoint, deployment)
         self._state.latest[endpoint] = revision
@@ -295,6 +305,7 @@ class MemoryTransaction(MemorySnapshot):
         self._state.log = replace(self._state.log, oldest=oldest)
 
     def put_report(self, report: ReplicaReport, *, at: float) -> None:
+        document(report)
         self.endpoint(report.endpoint)
         self._state.reports[report.endpoint, report.replica] = at, report
 
@@ -305,6 +316,7 @@ class MemoryTransaction(MemorySnapshot):
         return forgotten
 
     def insert_upload(self, upload: Upload) -> None:
+        document(upload)
         _refuse(self._state.uploads, upload.id, "an upload of that id")
         self._state.uploads[upload.id] = upload
 

@@ -107,8 +107,8 @@ def generation_values(generation: Generation) -> Values:
 
 def generation_of(row: Row) -> Generation:
     """A generation from its row."""
-    config = parse(row.config, EndpointConfig)
-    return Generation(row.endpoint, row.generation, config, row.cause, row.created_at)
+    values = {name: getattr(row, name) for name in Generation.__dataclass_fields__}
+    return Generation(**values | {"config": parse(row.config, EndpointConfig)})
 
 
 def report_values(report: ReplicaReport, at: float) -> Values:

@@ -127,6 +127,7 @@ class SqlCatalog:
         self._kept_changes = kept_changes
         self._turn = threading.Lock()
         self._bell = ChangeBell()
+        self._closed = threading.Event()
 
     def migrate(self) -> None:
         with store_errors(), self._one_migration(), self._writing() as connection:
@@ -174,7 +175,7 @@ class SqlCatalog:
 
     @contextmanager
     def _writing(self) -> Iterator[Connection]:
-        with self._engine.connect().execution_options(writes=True) as connection, connection.begin():
+        with self._connected(writes=True) as connection:
             if not self._sqlite:
                 # Released by the commit, after the transaction has become visible: so revisions come in order.
                 connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _TURN})
@@ -182,14 +183,21 @@ class SqlCatalog:
 
     @contextmanager
     def read(self) -> Iterator[SqlSnapshot]:
-        with store_errors(), self._reading() as connection:
+        isolation = {} if self._sqlite else {"isolation_level": "REPEATABLE READ"}
+        with store_errors(), self._connected(**isolation) as connection:
             yield SqlSnapshot(connection)
 
     @contextmanager
-    def _reading(self) -> Iterator[Connection]:
-        options: dict[str, Any] = {} if self._sqlite else {"isolation_level": "REPEATABLE READ"}
-        with self._engine.connect().execution_options(**options) as connection, connection.begin():
-            yield connection
+    def _connected(self, **options: Any) -> Iterator[Connection]:
+        """A connection in a transaction, committed at the end of the block and rolled back by an exception."""
+        if self._closed.is_set():
+            raise Unavailable("the catalog is closed")
+        try:
+            with self._engine.connect().execution_options(**options) as connection, connection.begin():
+                yield connection
+        finally:
+            if self._closed.is_set():  # given back after `close` had emptied the pool
+                self._engine.pool.dispose()
 
     def wait_for_change(self, after: int, timeout_s: float) -> int:
         return self._bell.wait_for(self._newest, after, timeout_s=timeout_s, poll_s=_POLL_S)
@@ -199,5 +207,6 @@ class SqlCatalog:
             return snapshot.log().newest
 
     def close(self) -> None:
+        self._closed.set()
         self._bell.close()
-        self._engine.dispose()
+        self._engine.pool.dispose()

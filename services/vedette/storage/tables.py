@@ -114,6 +114,7 @@ generations = Table(
     Column("generation", Integer, nullable=False),
     Column("config", Text, nullable=False),
     Column("cause", Text, nullable=False),
+    Column("replaces", Integer, nullable=False),
     Column("created_at", Float, nullable=False),
     PrimaryKeyConstraint("endpoint", "generation"),
 )

@@ -117,6 +117,7 @@ def _history_and_reports() -> None:
         sa.Column("generation", sa.Integer(), nullable=False),
         sa.Column("config", sa.Text(), nullable=False),
         sa.Column("cause", sa.Text(), nullable=False),
+        sa.Column("replaces", sa.Integer(), nullable=False),
         sa.Column("created_at", sa.Float(), nullable=False),
         sa.PrimaryKeyConstraint("endpoint", "generation", name="pk_generations"),
         sa.ForeignKeyConstraint(["endpoint"], ["endpoints.name"], name="fk_generations_endpoint", ondelete="CASCADE"),
