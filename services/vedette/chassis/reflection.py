@@ -67,7 +67,7 @@ def _files(service: RpcService) -> list[FileDescriptor]:
 
 def _shown_name(file: str, own: str, shown: str, files: list[FileDescriptor]) -> str:
     ours = {each.name for each in files if each.package == own}
-    return f"{shown}/{file.rpartition('/')[2]}" if file in ours else file
+    return f"{shown}/{file.rpartition('/')[2]}" if file in ours and shown != own else file
 
 
 def _rename(proto: descriptor_pb2.FileDescriptorProto, own: str, shown: str, files: list[FileDescriptor]) -> None:

@@ -83,10 +83,9 @@ def build_app(desk: Desk, *, version: str, max_json_bytes: int) -> FastAPI:
         docs_url=None,  # the stock pages load scripts from a CDN
         redoc_url=None,
         redirect_slashes=False,
-        responses={"default": {"model": Problem, "description": "An error (RFC 9457)."}},
     )
     app.state.desk = desk
-    app.include_router(router)
+    app.router.routes.extend(router.routes)  # flat, so that start-up can hold each against `ACTIONS`
     app.add_middleware(JsonGuard, max_bytes=max_json_bytes, uploads=UPLOADS)
     install_problems(app)
     return app
@@ -97,7 +96,7 @@ def _desk(request: Request) -> Desk:
     return desk
 
 
-router = APIRouter(prefix="/v1")
+router = APIRouter(prefix="/v1", responses={"default": {"model": Problem, "description": "An error (RFC 9457)."}})
 Asked = Annotated[Desk, Depends(_desk)]
 Limit = Annotated[int, Query(ge=1, le=100)]
 Token = Annotated[str, Query(max_length=1000)]
