@@ -50,7 +50,7 @@ def up(
     plans = modules.plan(SUITE, config)
     # The guide speaks to the suite from outside and ends by itself; this process becomes the supervisor,
     # so that Ctrl-C and the exit status are the supervisor's own.
-    guide = [sys.executable, "-m", "vedette.quickstart", str(os.getpid()), plans[0].run_dir, plans[1].run_dir]
+    guide = [sys.executable, "-m", "vedette.cli.quickstart", str(os.getpid()), plans[0].run_dir, plans[1].run_dir]
     subprocess.Popen([*guide, *(["--no-models"] if no_models else [])], stdin=subprocess.DEVNULL)
     supervise(plans)
 

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from vedette.codec.bfloat16 import narrow
 from vedette.core.errors import InvalidArgument
 from vedette.core.models import TensorSpec
 from vedette.core.tensors import DATATYPES, Tensor
@@ -152,7 +153,7 @@ def convert(array: Any, datatype: str, name: str, metadata: EndpointMetadata) ->
     if array.dtype.kind in "OUS":
         array = _numbers(array, name, metadata)
     if datatype == "BF16":
-        return _bfloat16(array)
+        return narrow(_cast(array, np.dtype(np.float32), f"{name} takes BF16"))
     return _cast(array, DATATYPES[datatype].dtype, f"{name} takes {datatype}")
 
 
@@ -194,10 +195,3 @@ def _cast(array: Any, dtype: np.dtype[Any], what: str) -> Any:
             return array.astype(dtype)
     except FloatingPointError as error:
         raise InvalidArgument(f"{what}; a value is out of its range") from error
-
-
-def _bfloat16(array: Any) -> Any:
-    """Bit patterns of bfloat16, rounded to nearest even; NaN stays NaN."""
-    bits = _cast(array, np.dtype(np.float32), "BF16").view(np.uint32)
-    rounded = (bits + (0x7FFF + ((bits >> 16) & 1))) >> 16
-    return np.where(np.isnan(array), 0x7FC0, rounded).astype(np.uint16)

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from vedette.codec.bfloat16 import widen
 from vedette.core.errors import InvalidArgument
 from vedette.core.tensors import Array, InferResponse, Parameter, Tensor
 
@@ -92,8 +93,8 @@ def prediction_from(response: InferResponse, label_names: tuple[str, ...] = ()) 
 
 def _readable(tensor: Tensor) -> Array:
     array: Any = tensor.array
-    if tensor.datatype == "BF16":  # bit patterns of the upper half of a float32
-        return (array.astype(np.uint32) << 16).view(np.float32)  # type: ignore[no-any-return]
+    if tensor.datatype == "BF16":
+        return widen(array)
     if tensor.datatype == "BYTES":
         return np.array([_text(item) for item in array.reshape(-1)], dtype=object).reshape(array.shape)
     return array  # type: ignore[no-any-return]

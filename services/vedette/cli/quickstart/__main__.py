@@ -1,0 +1,24 @@
+"""`python -m vedette.cli.quickstart PARENT RUN_DIR... [--no-models]`: started by `vedette up` only."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+from vedette.chassis.place import die_with_parent
+from vedette.cli.quickstart.guide import Guide
+
+
+def main(arguments: list[str]) -> int:
+    """Wait for the suite under process `PARENT`, set up the models, print what to do next."""
+    parent, *run_dirs = [argument for argument in arguments if not argument.startswith("--")]
+    die_with_parent(int(parent))
+    guide = Guide(int(parent), registry_run=Path(run_dirs[0]), inference_run=Path(run_dirs[-1]))
+    try:
+        return guide.run(with_models="--no-models" not in arguments)
+    except KeyboardInterrupt:  # Ctrl-C reaches every process of the terminal; the supervisor answers for all
+        return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
