@@ -114,7 +114,7 @@ def _bfloat16_array(values: list[object]) -> Array:
     return patterns
 
 
-def encodable(tensor: Tensor) -> Array | list[str]:
+def encodable(tensor: Tensor) -> object:
     """The tensor's elements, flat, as something that orjson writes as an array.
 
     Raises:
@@ -122,7 +122,7 @@ def encodable(tensor: Tensor) -> Array | list[str]:
     """
     datatype, array = tensor.datatype, np.ascontiguousarray(tensor.array).reshape(-1)
     if datatype == "BYTES":
-        return _texts(tensor.name, array)
+        return decoded_texts(tensor.name, array).tolist()
     if datatype == "BF16":
         array = bfloat16.widen(array.astype(np.uint16, copy=False))
     if datatype in _FLOATS and not np.isfinite(array).all():
@@ -133,13 +133,19 @@ def encodable(tensor: Tensor) -> Array | list[str]:
     return array
 
 
-def _texts(name: str, elements: Array) -> list[str]:
+def decoded_texts(name: str, elements: Array) -> Array:
+    """BYTES elements as str, in an array of the same shape.
+
+    Raises:
+        InvalidArgument: an element is not UTF-8.
+    """
     try:
-        return [element if isinstance(element, str) else element.decode() for element in elements.tolist()]
+        texts = [element if isinstance(element, str) else element.decode() for element in elements.ravel().tolist()]
     except UnicodeDecodeError as error:
         raise InvalidArgument(
-            f"tensor {name!r} holds bytes that are not UTF-8, which JSON cannot carry; ask for binary"
+            f"tensor {name!r} holds bytes that are not UTF-8, which text cannot carry; ask for binary"
         ) from error
+    return object_array(texts).reshape(elements.shape)
 
 
 def to_json(document: object) -> bytes:
