@@ -6,7 +6,7 @@ import asyncio
 import dataclasses
 import sys
 from collections.abc import AsyncIterator
-from typing import Any
+from typing import Any, NoReturn
 
 from grpc_health.v1 import health_pb2
 
@@ -137,18 +137,16 @@ def build(settings: ToySettings, metrics: Any, place: Any) -> Service:
 modules.SERVICES["toy"] = modules.Module("tests.toy:ToySettings", build)
 
 
-
-def main() -> int:
+def main() -> NoReturn:
     """`python -m tests.toy toy` supervises; with an order in place of the name it is a worker."""
     if sys.argv[1] != "toy":
-        return modules.main(sys.argv[1:])
+        sys.exit(modules.main(sys.argv[1:]))
     try:
         (plan,) = modules.plan(["toy"])
     except VedetteError as error:
-        sys.stderr.write(f"vedette: {error.message}\n")
-        return 1
+        sys.exit(f"vedette: {error.message}")
     supervise([dataclasses.replace(plan, command=(sys.executable, "-m", "tests.toy"))])
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

@@ -21,7 +21,6 @@ from pathlib import Path
 import grpc
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
-
 from tests.suite import Suite
 
 ROOT = Path(__file__).parents[2]

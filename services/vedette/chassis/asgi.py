@@ -13,7 +13,7 @@ from collections.abc import AsyncIterator, MutableMapping
 from typing import Any
 from urllib.parse import quote
 
-from vedette.chassis.bodies import Transport, discard, too_large, whole_chunks
+from vedette.chassis.bodies import Transport, check_length, discard, too_large, whole_chunks
 from vedette.chassis.flights import Flight
 from vedette.chassis.http import HttpResponse
 from vedette.chassis.problem import problem, render_problem
@@ -39,8 +39,8 @@ class AsgiBridge:
         exchange = _Exchange(protocol, flight, extra, None if uploads else self._max_bytes)
         flight.streaming = True
         try:
-            if not uploads and int(scope.headers.get("content-length") or 0) > self._max_bytes:
-                raise too_large(self._max_bytes)
+            if not uploads:
+                check_length(scope.headers.get("content-length") or "0", self._max_bytes)
             await self._app(_asgi_scope(scope), exchange.receive, exchange.send)
         except asyncio.CancelledError:
             if not flight.expired or exchange.started:
@@ -51,9 +51,9 @@ class AsgiBridge:
         except VedetteError as error:
             exchange.broken = error
         except Exception as error:  # noqa: BLE001 - the caller gets an id, the log gets everything
-            exchange.failed(error)
-        if exchange.broken is not None:
-            exchange.answer(render_problem(exchange.broken))
+            if exchange.broken is None:  # else the application stumbled over the body that we cut off
+                exchange.failed(error)
+        exchange.finish()
         if exchange.status == 413:
             await discard(protocol, flight, max_bytes=self._max_bytes)
         return exchange.status
@@ -62,9 +62,7 @@ class AsgiBridge:
 class _Exchange:
     """One request and its answer in ASGI's messages."""
 
-    def __init__(
-        self, protocol: Transport, flight: Flight, extra: list[tuple[str, str]], limit: int | None
-    ) -> None:
+    def __init__(self, protocol: Transport, flight: Flight, extra: list[tuple[str, str]], limit: int | None) -> None:
         self._protocol = protocol
         self._flight = flight
         self._extra = extra
@@ -73,6 +71,7 @@ class _Exchange:
         self._ended = False
         self._headers: list[tuple[str, str]] = []
         self._stream: Any = None
+        self._held: HttpResponse | None = None
         self.broken: VedetteError | None = None
         """Why the body could not be read: outweighs what the application makes of it."""
         self.started = False
@@ -123,7 +122,11 @@ class _Exchange:
         if self._stream is None and not more:
             if self.started:
                 return
-            self._whole(HttpResponse(self.status, bytes(body), self._headers))
+            response = HttpResponse(self.status, bytes(body), self._headers)
+            if self.status == 500:  # frameworks answer 500 and then raise what they could not handle to us
+                self._held = response
+            else:
+                self._whole(response)
             return
         if self._stream is None:
             self.started = True
@@ -140,6 +143,13 @@ class _Exchange:
             self.status = response.status
             close = [("connection", "close")] if response.status in (408, 413) else []
             self._whole(HttpResponse(response.status, response.body, [*response.headers, *self._extra, *close]))
+
+    def finish(self) -> None:
+        """The application is done: answer for a body that broke, or let a 500 of its own go."""
+        if self.broken is not None:
+            self.answer(render_problem(self.broken))
+        elif self._held is not None and not self.started:
+            self._whole(self._held)
 
     def failed(self, error: Exception) -> None:
         """The application raised what nobody foresaw. After the answer has begun only the log can tell."""
@@ -169,7 +179,9 @@ def _asgi_scope(scope: Any) -> dict[str, Any]:
         "raw_path": quote(scope.path).encode(),
         "query_string": scope.query_string.encode("latin-1", "replace"),
         "root_path": "",
-        "headers": [(name.encode("latin-1"), value.encode("latin-1", "replace")) for name, value in scope.headers.items()],
+        "headers": [
+            (name.encode("latin-1"), value.encode("latin-1", "replace")) for name, value in scope.headers.items()
+        ],
         "client": _address(scope.client),
         "server": _address(scope.server),
         "extensions": {"http.response.pathsend": {}},

@@ -76,6 +76,12 @@ async def read_chunks(protocol: Transport, flight: Flight, *, max_bytes: int) ->
     return b"".join(chunks)
 
 
+def check_length(length: str, max_bytes: int) -> None:
+    """Hold a Content-Length to the cap. Raises TooLarge; the server has checked that it is a number."""
+    if int(length) > max_bytes:
+        raise too_large(max_bytes)
+
+
 async def discard(protocol: Transport, flight: Flight, *, max_bytes: int) -> None:
     """Take in and drop the rest of a refused body, up to the cap again and the receive deadline.
 

@@ -96,7 +96,9 @@ def describe_settings(
     merged, sources = _merge(cls, section, _table(read_document(path), section, path), environ)
     settings = _validate(cls, section, merged)
     return [
-        SettingLine(name, str(getattr(settings, name)), _source(sources.get(name, "default"), path), info.description or "")
+        SettingLine(
+            name, str(getattr(settings, name)), _source(sources.get(name, "default"), path), info.description or ""
+        )
         for name, info in cls.model_fields.items()
     ]
 

@@ -15,6 +15,7 @@ from typing import Any
 
 import grpc
 from google.protobuf.message import DecodeError, Message
+from grpc_health.v1 import _async as health_aio
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection, reflection_pb2
 
@@ -39,7 +40,7 @@ class GrpcServer:
         self._services = services
         self._max_message_bytes = max_message_bytes
         self._calls = _Calls(service, metrics)
-        self._health = health.aio.HealthServicer()
+        self._health = health_aio.HealthServicer()
         self._names = [table.name for table in services]
         self._server: grpc.aio.Server | None = None
         self.port = 0
@@ -61,7 +62,7 @@ class GrpcServer:
             handlers = {rpc.name: self._calls.handler(rpc) for rpc in table.methods}
             server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(table.name, handlers),))
             # the fast path of servers that look methods up in C (pygrpc-native) sees only registered ones
-            server.add_registered_method_handlers(table.name, handlers)
+            server.add_registered_method_handlers(table.name, handlers)  # type: ignore[attr-defined]
         health_pb2_grpc.add_HealthServicer_to_server(self._health, server)
         self._reflect(server)
         try:
@@ -110,9 +111,7 @@ class _Calls:
         """The grpc method handler for one line of a table."""
         make: Callable[..., Any] = getattr(grpc, f"{rpc.kind}_rpc_method_handler")
         call = self._streaming(rpc) if rpc.kind.endswith("stream") else self._single(rpc)
-        return make(
-            call, request_deserializer=_parser(rpc.request), response_serializer=rpc.response.SerializeToString
-        )
+        return make(call, request_deserializer=_parser(rpc.request), response_serializer=rpc.response.SerializeToString)
 
     def _single(self, rpc: Rpc) -> Callable[..., Any]:
         answered = self._counters["OK"]
@@ -121,12 +120,10 @@ class _Calls:
 
         async def call(request: Any, context: grpc.aio.ServicerContext[Any, Any]) -> Any:
             try:
-                if request is _MALFORMED:
-                    raise _unreadable()
-                response = await handler(_checked(request) if streamed_in else request, context)
+                response = await handler(_checked(request) if streamed_in else _whole(request), context)
             except (asyncio.CancelledError, grpc.aio.AbortError):
                 raise
-            except Exception as error:  # noqa: BLE001 - `_fail` tells ours from unknown ones
+            except Exception as error:
                 await self._fail(context, error)
                 raise  # unreachable: abort raises
             answered.inc()
@@ -141,9 +138,8 @@ class _Calls:
 
         async def call(request: Any, context: grpc.aio.ServicerContext[Any, Any]) -> AsyncIterator[Any]:
             try:
-                if request is _MALFORMED:
-                    raise _unreadable()
-                async with aclosing(handler(_checked(request) if streamed_in else request, context)) as responses:
+                asked = _checked(request) if streamed_in else _whole(request)
+                async with aclosing(handler(asked, context)) as responses:
                     async for response in responses:
                         yield response
             except (asyncio.CancelledError, grpc.aio.AbortError):
@@ -161,9 +157,7 @@ class _Calls:
             REQUEST_ID.set(request_id)
             error = internal_error(error, request_id)
         self._counters[error.code].inc()
-        await context.abort(
-            _STATUS[error.grpc_status], error.message, trailing_metadata=((CODE_KEY, error.code),)
-        )
+        await context.abort(_STATUS[error.grpc_status], error.message, trailing_metadata=((CODE_KEY, error.code),))
 
 
 def _parser(message: type[Message]) -> Callable[[bytes], Any]:
@@ -179,12 +173,12 @@ def _parser(message: type[Message]) -> Callable[[bytes], Any]:
     return read
 
 
+def _whole(request: Any) -> Any:
+    if request is _MALFORMED:
+        raise InvalidArgument("the request is not a valid message of this method")
+    return request
+
+
 async def _checked(requests: AsyncIterator[Any]) -> AsyncIterator[Any]:
     async for request in requests:
-        if request is _MALFORMED:
-            raise _unreadable()
-        yield request
-
-
-def _unreadable() -> InvalidArgument:
-    return InvalidArgument("the request is not a valid message of this method")
+        yield _whole(request)

@@ -70,12 +70,12 @@ class HttpServer:
         """End idle connections, and those in flight when they are answered or the time is over."""
         if self._task is None:
             return
-        self._server.stop()
+        self._server.stop()  # type: ignore[no-untyped-call]
         await asyncio.wait([self._task], timeout=timeout_s)
         self._task.cancel()
 
 
-class _Embedded(Server):  # type: ignore[misc]
+class _Embedded(Server):
     """Granian's embedded server on a socket that someone else bound."""
 
     def __init__(self, app: Any, *, listener: socket.socket, **settings: Any) -> None:
@@ -84,7 +84,9 @@ class _Embedded(Server):  # type: ignore[misc]
 
     def _init_shared_socket(self) -> None:
         self._ssp = None
-        self._shd = SocketHolder(os.dup(self._listener.fileno()), False, self.backlog)
+        # the holder closes its descriptor; Granian's stubs know neither constructor nor attribute
+        holder: Any = SocketHolder
+        self._shd = holder(os.dup(self._listener.fileno()), False, self.backlog)
 
 
 def refuse_connections(listener: socket.socket) -> None:

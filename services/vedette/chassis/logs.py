@@ -75,7 +75,8 @@ class TextLines(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
         fields = {**_ids(), **{key: value for key, value in vars(record).items() if key not in _STANDARD}}
         shown = " ".join(f"{key}={clean(value)}" for key, value in fields.items())
-        line = f"{_timestamp(record.created)} {record.levelname:<7} {self._service} {record.name}: {clean(record.getMessage())}"
+        source = f"{record.levelname:<7} {self._service} {record.name}"
+        line = f"{_timestamp(record.created)} {source}: {clean(record.getMessage())}"
         line = f"{line} ({shown})" if shown else line
         if record.exc_info and record.exc_info[0] is not None:
             stack = (clean(part, limit=_MAX_STACK) for part in _stack(record).splitlines())

@@ -7,6 +7,7 @@ package, because generating them as `inference` breaks any process that also loa
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Any
 
 from google.protobuf import descriptor_pb2, descriptor_pool
 from google.protobuf.descriptor import FileDescriptor
@@ -53,7 +54,7 @@ def _files(service: RpcService) -> list[FileDescriptor]:
     """Every file that the service's messages need, each after those it imports."""
     ordered: dict[str, FileDescriptor] = {}
 
-    def visit(file: FileDescriptor) -> None:
+    def visit(file: Any) -> None:
         if file.name not in ordered:
             for needed in file.dependencies:
                 visit(needed)

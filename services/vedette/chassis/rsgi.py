@@ -18,7 +18,7 @@ import time
 from typing import Any
 
 from vedette.chassis.asgi import AsgiBridge
-from vedette.chassis.bodies import Transport, discard, read_chunks, too_large
+from vedette.chassis.bodies import Transport, check_length, discard, read_chunks
 from vedette.chassis.compression import choose_encoding, decode_body, encode_body
 from vedette.chassis.flights import Flight, Flights
 from vedette.chassis.http import HeaderMap, HttpRequest, HttpResponse, RenderError, Route
@@ -105,8 +105,7 @@ class HttpFront:
             body = b""
             length = headers.get("content-length")
             if length is not None:
-                if int(length) > self._max_bytes:
-                    raise too_large(self._max_bytes)
+                check_length(length, self._max_bytes)
                 flight.reading = True
                 body = await protocol()
                 flight.reading = False

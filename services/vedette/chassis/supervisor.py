@@ -178,7 +178,9 @@ class Supervisor:
             "grpc_address": _join(plan.host, charge.grpc_hold.getsockname()[1]),
             "regions": regions,
             "report_fd": writing,
-            "peers": {each.plan.service: _join(each.plan.host, each.grpc_hold.getsockname()[1]) for each in self._charges},
+            "peers": {
+                each.plan.service: _join(each.plan.host, each.grpc_hold.getsockname()[1]) for each in self._charges
+            },
             "host": plan.host,
         }
         passed = (charge.listener.fileno(), writing, *regions)
@@ -340,4 +342,8 @@ def _empty(wake: socket.socket) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(Supervisor([ServicePlan(**{**plan, "command": tuple(plan["command"])}) for plan in json.loads(sys.argv[1])]).run())
+    sys.exit(
+        Supervisor(
+            [ServicePlan(**{**plan, "command": tuple(plan["command"])}) for plan in json.loads(sys.argv[1])]
+        ).run()
+    )

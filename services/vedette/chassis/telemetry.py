@@ -8,11 +8,9 @@ docs/adr/0004-metrics-cells.md has the reasons and the measurements.
 from __future__ import annotations
 
 import os
-import resource
 import time
 from bisect import bisect_left
 from collections.abc import Iterable, Iterator, Sequence
-from pathlib import Path
 
 from prometheus_client import CollectorRegistry
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
@@ -20,6 +18,7 @@ from prometheus_client.exposition import choose_encoder
 from prometheus_client.metrics_core import Metric as Family
 
 from vedette.chassis.cells import DISCARD, Region, RegionFull, Series, create_region
+from vedette.chassis.processes import process_families
 from vedette.core.metrics import METRICS, Metric
 
 MAX_SERIES = 5_000
@@ -182,14 +181,14 @@ class Exposition:
         directories = [region.directory() for region in self._regions]
         for metric in METRICS.values():
             if metric.name == _RESTARTS:
-                family = CounterMetricFamily(metric.name, metric.help, labels=metric.labels)
-                family.add_metric([self._service], sum(region.restarts for region in self._regions))
-                yield family
+                restarts = CounterMetricFamily(metric.name, metric.help, labels=metric.labels)
+                restarts.add_metric([self._service], sum(region.restarts for region in self._regions))
+                yield restarts
                 continue
             family = self._family(metric, directories)
             if family.samples:  # other services' metrics would be headings without a line
                 yield family
-        yield from self._processes()
+        yield from process_families(self._regions)
 
     def _family(self, metric: Metric, directories: list[dict[Series, int]]) -> Family:
         if metric.kind == "gauge":
@@ -208,7 +207,9 @@ class Exposition:
     def _gauge(self, metric: Metric, directories: list[dict[Series, int]]) -> Family:
         """Dead workers gauge nothing. `across` says how the live ones' values come together."""
         each = metric.across == "each"
-        family = GaugeMetricFamily(metric.name, metric.help, labels=(*metric.labels, "worker") if each else metric.labels)
+        family = GaugeMetricFamily(
+            metric.name, metric.help, labels=(*metric.labels, "worker") if each else metric.labels
+        )
         found: dict[tuple[str, ...], float] = {}
         for index, (region, directory) in enumerate(zip(self._regions, directories, strict=True)):
             if not region.pid:
@@ -225,29 +226,6 @@ class Exposition:
             family.add_metric(labels, value)
         return family
 
-    def _processes(self) -> Iterator[Family]:
-        """The standard process metrics, one series per live worker."""
-        memory = GaugeMetricFamily("process_resident_memory_bytes", "Resident memory size in bytes.", labels=("worker",))
-        cpu = CounterMetricFamily("process_cpu_seconds", "Total user and system CPU time spent in seconds.", labels=("worker",))
-        files = GaugeMetricFamily("process_open_fds", "Number of open file descriptors.", labels=("worker",))
-        limit = GaugeMetricFamily("process_max_fds", "Maximum number of open file descriptors.", labels=("worker",))
-        start = GaugeMetricFamily("process_start_time_seconds", "Start time of the process since unix epoch in seconds.",
-                                  labels=("worker",))  # fmt: skip
-        for index, region in enumerate(self._regions):
-            process = Path("/proc") / str(region.pid)
-            try:
-                fields = (process / "stat").read_text().rpartition(")")[2].split()
-                descriptors = sum(1 for _ in (process / "fd").iterdir())
-            except OSError:  # not alive, or going away right now
-                continue
-            label = (str(index),)
-            cpu.add_metric(label, (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK"))
-            memory.add_metric(label, int(fields[21]) * resource.getpagesize())
-            files.add_metric(label, descriptors)
-            limit.add_metric(label, resource.getrlimit(resource.RLIMIT_NOFILE)[0])
-            start.add_metric(label, region.started)
-        yield from (memory, cpu, files, limit, start)
-
 
 def _sum(metric: Metric, regions: Iterable[tuple[Region, dict[Series, int]]]) -> dict[tuple[str, ...], list[float]]:
     size = _size(metric)
@@ -255,7 +233,7 @@ def _sum(metric: Metric, regions: Iterable[tuple[Region, dict[Series, int]]]) ->
     for region, directory in regions:
         for (name, values), base in directory.items():
             if name == metric.name:
-                cells = region.cells[base : base + size].tolist()
+                cells: list[float] = list(region.cells[base : base + size])
                 before = sums.get(values)
                 sums[values] = cells if before is None else [a + b for a, b in zip(before, cells, strict=True)]
     return sums

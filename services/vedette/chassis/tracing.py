@@ -82,7 +82,9 @@ def open_tracer(endpoint: str, service: str) -> Tracer | None:
         from opentelemetry.trace import SpanKind, Status, StatusCode
         from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
     except ImportError as error:
-        raise ConfigurationError("otlp_endpoint is set but OpenTelemetry is missing: pip install 'vedette[otel]'") from error
+        raise ConfigurationError(
+            "otlp_endpoint is set but OpenTelemetry is missing: pip install 'vedette[otel]'"
+        ) from error
     provider = TracerProvider(resource=Resource.create({"service.name": f"vedette-{service}"}))
     exporter = OTLPSpanExporter(endpoint=f"{endpoint.rstrip('/')}/v1/traces")
     provider.add_span_processor(BatchSpanProcessor(exporter))
