@@ -66,6 +66,10 @@ def _asgi(service: Service) -> Iterator[str]:
 
 def _flatten(routes: Iterable[Any], prefix: str) -> Iterator[tuple[str, str]]:
     for route in routes:
+        included = getattr(route, "original_router", None)
+        if included is not None:  # FastAPI keeps an included router as one entry
+            yield from _flatten(included.routes, prefix + route.include_context.prefix)
+            continue
         path = prefix + getattr(route, "path", "")
         methods = set(getattr(route, "methods", None) or ())
         nested = getattr(route, "routes", None)

@@ -86,7 +86,8 @@ class Region:
             size = sizes[series[0]]
             self._series[series] = (base, size)
             self._next = max(self._next, base + size)
-        self.cells[_VERSION] += self.cells[_VERSION] % 2
+        self.cells[_VERSION] -= self.cells[_VERSION] % 2  # odd: the last writer died inside a rewrite
+        self._rewrite()  # and a line that it left unfinished goes
         self.cells[_PID], self.cells[_STARTED] = pid, now
         return {series: base for series, (base, _) in self._series.items()}
 
@@ -100,6 +101,7 @@ class Region:
         base = reusable[-1] if reusable else self._next
         if base + size > CELLS:
             raise RegionFull
+        self.cells[base : base + size] = memoryview(bytes(size * 8)).cast("d")
         self._append(series, base)
         if reusable:
             reusable.pop()
@@ -109,11 +111,10 @@ class Region:
         return base
 
     def release(self, dropped: list[Series]) -> None:
-        """Forget series; their cells are zeroed and used again."""
+        """Forget series; their cells are used again."""
         released = [self._series.pop(series) for series in dropped]
         self._rewrite()
         for base, size in released:
-            self.cells[base : base + size] = memoryview(bytes(size * 8)).cast("d")
             self._free.setdefault(size, []).append(base)
 
     def directory(self) -> dict[Series, int]:
