@@ -86,5 +86,5 @@ def test_bare_routes_and_rpcs(action: Any) -> None:
     with pytest.raises(UnguardedRoute, match="GET /a has no action"):
         check_actions(Service("toy", (Route("GET", "/a", action, answer, render_problem),)))
     rpc = Rpc("Check", "unary_unary", action, answer, health_pb2.HealthCheckRequest, health_pb2.HealthCheckResponse)
-    with pytest.raises(UnguardedRoute, match="toys.Toy/Check has no action"):
+    with pytest.raises(UnguardedRoute, match=r"toys\.Toy/Check has no action"):
         check_actions(Service("toy", rpc=(RpcService("toys.Toy", (rpc,)),)))
