@@ -27,7 +27,8 @@ from vedette.storage.sql_transaction import SqlTransaction
 
 KEPT_CHANGES = 10_000
 """Default length of the log of changes that is kept in full."""
-_BUSY_S = 30.0
+BUSY_TIMEOUT_S = 30.0
+"""Default time to wait for a turn to write, or for a connection, before a caller is told to come back."""
 _POLL_S = 0.1
 _TURN = 0x7665_6465_7474_65
 """Key of the PostgreSQL advisory lock that is the turn to write ("vedette")."""
@@ -69,61 +70,62 @@ def _unavailable(cause: BaseException | None) -> Unavailable | DataLoss:
     return Unavailable("the catalog's database is down or out of reach")
 
 
-def _tune_sqlite(connection: sqlite3.Connection, _: object) -> None:
-    connection.isolation_level = None  # SQLAlchemy says BEGIN, see `_begin_sqlite`
-    for pragma in ("foreign_keys=ON", "synchronous=FULL", f"busy_timeout={int(_BUSY_S * 1000)}"):
-        connection.execute(f"PRAGMA {pragma}")
-
-
 def _begin_sqlite(connection: Connection) -> None:
     # A transaction that begins by reading and then writes cannot wait for another writer: it fails at once.
     writes = connection.get_execution_options().get("writes", False)
     connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
 
 
-def _tune_postgres(connection: Any, _: object) -> None:
-    milliseconds = int(_BUSY_S * 1000)
-    with connection.cursor() as cursor:
-        cursor.execute(f"SET lock_timeout = {milliseconds}")
-        cursor.execute(f"SET statement_timeout = {2 * milliseconds}")
-        # A client that hangs or lost its network while it has the turn gives it up after this time.
-        cursor.execute(f"SET idle_in_transaction_session_timeout = {2 * milliseconds}")
-        off = "current_setting('synchronous_commit') = 'off'"
-        cursor.execute(f"SELECT set_config('synchronous_commit', 'on', false) WHERE {off}")
-    connection.commit()
+def _sqlite_engine(url: URL, busy_timeout_s: float) -> Engine:
+    def tune(connection: sqlite3.Connection, _: object) -> None:
+        connection.isolation_level = None  # SQLAlchemy says BEGIN, see `_begin_sqlite`
+        for pragma in ("foreign_keys=ON", "synchronous=FULL", f"busy_timeout={int(busy_timeout_s * 1000)}"):
+            connection.execute(f"PRAGMA {pragma}")
+
+    engine = create_engine(url, pool_size=16, max_overflow=16, pool_timeout=busy_timeout_s)
+    event.listen(engine, "connect", tune)
+    event.listen(engine, "begin", _begin_sqlite)
+    return engine
 
 
-def _engine(url: URL) -> Engine:
-    """An engine for the URL; it connects when it is first used."""
-    if url.get_backend_name() == "sqlite":
-        engine = create_engine(url, pool_size=16, max_overflow=16, pool_timeout=_BUSY_S)
-        event.listen(engine, "connect", _tune_sqlite)
-        event.listen(engine, "begin", _begin_sqlite)
-        return engine
-    engine = create_engine(
-        url, pool_size=8, max_overflow=8, pool_timeout=_BUSY_S, pool_pre_ping=True, connect_args={"connect_timeout": 10}
-    )
-    event.listen(engine, "connect", _tune_postgres)
+def _postgres_engine(url: URL, busy_timeout_s: float) -> Engine:
+    milliseconds = int(busy_timeout_s * 1000)
+
+    def tune(connection: Any, _: object) -> None:
+        with connection.cursor() as cursor:
+            cursor.execute(f"SET lock_timeout = {milliseconds}")
+            cursor.execute(f"SET statement_timeout = {2 * milliseconds}")
+            # A client that hangs or lost its network while it has the turn gives it up after this time.
+            cursor.execute(f"SET idle_in_transaction_session_timeout = {2 * milliseconds}")
+            off = "current_setting('synchronous_commit') = 'off'"
+            cursor.execute(f"SELECT set_config('synchronous_commit', 'on', false) WHERE {off}")
+        connection.commit()
+
+    sizes: dict[str, Any] = {"pool_size": 8, "max_overflow": 8, "pool_timeout": busy_timeout_s}
+    engine = create_engine(url, pool_pre_ping=True, connect_args={"connect_timeout": 10}, **sizes)
+    event.listen(engine, "connect", tune)
     return engine
 
 
 class SqlCatalog:
     """A `Catalog` in a database: `sqlite:///<file>` or `postgresql+psycopg://...`.
 
-    `kept_changes` is how many changes the log keeps in full at least.
+    `kept_changes` is how many changes the log keeps in full at least; `busy_timeout_s` is how long a caller
+    waits for its turn to write.
 
     Raises:
         ValueError: the URL names another database, or one in memory (`MemoryCatalog` is that).
     """
 
-    def __init__(self, url: str, *, kept_changes: int = KEPT_CHANGES) -> None:
+    def __init__(self, url: str, *, kept_changes: int = KEPT_CHANGES, busy_timeout_s: float = BUSY_TIMEOUT_S) -> None:
         self._url = make_url(url)
         self._sqlite = self._url.get_backend_name() == "sqlite"
         if not self._sqlite and self._url.get_backend_name() != "postgresql":
             raise ValueError(f"the catalog runs on sqlite and postgresql, not {self._url.get_backend_name()!r}")
         if self._sqlite and self._url.database in {None, "", ":memory:"}:
             raise ValueError("the catalog needs a database file; MemoryCatalog keeps everything in memory")
-        self._engine = _engine(self._url)
+        self._engine = (_sqlite_engine if self._sqlite else _postgres_engine)(self._url, busy_timeout_s)
+        self._busy_timeout_s = busy_timeout_s
         self._kept_changes = kept_changes
         self._turn = threading.Lock()
         self._bell = ChangeBell()
@@ -166,7 +168,7 @@ class SqlCatalog:
     @contextmanager
     def _my_turn(self) -> Iterator[None]:
         """Queue up inside the process first: SQLite's own waiting is polling, which is neither fair nor fast."""
-        if not self._turn.acquire(timeout=_BUSY_S):
+        if not self._turn.acquire(timeout=self._busy_timeout_s):
             raise Unavailable("the catalog is busy: another transaction has not ended")
         try:
             yield
