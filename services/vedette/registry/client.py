@@ -16,7 +16,7 @@ import grpc
 
 from vedette.core.errors import DataLoss, Unavailable, Unimplemented, VedetteError, error_from_code
 from vedette.core.models import ArtifactFile, ModelVersion
-from vedette.core.ports import Change, ReplicaReport, RepositoryEntry, Synced
+from vedette.core.ports import Change, Deployment, ReplicaReport, RepositoryEntry, Synced
 from vedette.proto.registry.v1 import registry_pb2 as pb
 from vedette.proto.registry.v1.registry_pb2_grpc import RegistryServiceStub
 from vedette.registry.messages import from_message, to_message
@@ -65,7 +65,7 @@ class GrpcRegistry:
                     if response is _EOF:
                         raise Unavailable("the registry has ended the watch")
                     if response.HasField("change"):
-                        yield from_message(response.change, Change)
+                        yield _change(response.change)
                     elif response.HasField("synced"):
                         self._unsynced = None
                         yield from_message(response.synced, Synced)
@@ -153,6 +153,11 @@ def _errors() -> Iterator[None]:
         raise Unavailable("the registry cannot be reached") from None
     except (TimeoutError, grpc.aio.UsageError):
         raise Unavailable("the registry has gone silent") from None
+
+
+def _change(message: pb.Change) -> Change:
+    wanted = from_message(message.deployment, Deployment) if message.HasField("deployment") else None
+    return Change(message.revision, message.endpoint, wanted)
 
 
 async def _store(call: Any, version: ModelVersion, folder: Path) -> None:
