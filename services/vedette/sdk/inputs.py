@@ -184,9 +184,10 @@ def _numbers(array: Any, name: str, metadata: EndpointMetadata) -> Any:
 def _cast(array: Any, dtype: np.dtype[Any], what: str) -> Any:
     if array.dtype == dtype:
         return array
-    if not np.can_cast(array.dtype, dtype, casting="same_kind"):
+    whole = array.dtype.kind in "iu" and dtype.kind in "iu"
+    if not whole and not np.can_cast(array.dtype, dtype, casting="same_kind"):
         raise InvalidArgument(f"{what}; {array.dtype} values do not fit without loss")
-    if dtype.kind in "iu" and array.size and array.dtype.kind in "iu":
+    if whole and array.size:
         limits = np.iinfo(dtype)
         if int(array.min()) < limits.min or int(array.max()) > limits.max:
             raise InvalidArgument(f"{what}; a value is out of its range")

@@ -120,6 +120,6 @@ def _checked(address: str) -> str:
         url = httpx.URL(text)
     except httpx.InvalidURL as error:
         raise InvalidArgument(f"{address!r} is not an address: {error}") from error
-    if url.scheme not in ("http", "https") or not url.host:
+    if url.scheme not in ("http", "https") or not url.host or len(address.split()) != 1:
         raise InvalidArgument(f"{address!r} is not an address: write http://HOST:PORT")
     return text.rstrip("/")
