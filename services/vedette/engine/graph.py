@@ -75,9 +75,9 @@ def _check_values(role: str, values: Any) -> None:
         raise InvalidArgument(f"two {role}s of the graph have the same name")
     for value in values:
         tensor = value.type.tensor_type
-        if role == "input" and value.type.HasField("tensor_type") and not tensor.HasField("shape"):
+        if value.type.HasField("tensor_type") and not tensor.HasField("shape"):
             raise InvalidArgument(
-                f"input {value.name!r} declares no shape; give it one, with names for open dimensions"
+                f"{role} {value.name!r} declares no shape; give it one, with names for open dimensions"
             )
 
 

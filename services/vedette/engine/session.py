@@ -65,6 +65,7 @@ class Session:
             raise load_failure(error) from None
         _check_active(session, options.providers)
         took_ms = (time.perf_counter() - began) * 1e3
+        memory.release_free_pages()  # of parsing the file: as much again as the weights
         grown = max(memory.resident_bytes() - before, size)
         return cls(session, memory_bytes=grown, load_time_ms=took_ms)
 
