@@ -113,8 +113,8 @@ def tiny_constant_of_shape() -> onnx.ModelProto:
 
 
 def constant_of_shape() -> onnx.ModelProto:
-    """A terabyte of zeros."""
-    return _added([helper.make_node("ConstantOfShape", ["s"], ["b"])], {"s": _ints(1 << 40)})
+    """Four petabytes of zeros: more than any machine can even promise."""
+    return _added([helper.make_node("ConstantOfShape", ["s"], ["b"])], {"s": _ints(1 << 50)})
 
 
 def expand() -> onnx.ModelProto:

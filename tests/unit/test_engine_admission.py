@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import subprocess
+from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -341,3 +343,91 @@ def test_a_module_beside_the_model_is_never_imported(tmp_path: Path) -> None:
     graphs.save(graphs.external("dense", "numpy.py"), tmp_path)
     (tmp_path / "numpy.py").write_bytes(b"x=1/0\n##")
     assert admit(tmp_path, SMALL).signature.inputs
+
+
+# --- the sweep ------------------------------------------------------------------------------------
+
+
+def _flipped(data: bytes, random: np.random.Generator) -> bytes:
+    """A few bytes changed anywhere, or a piece cut out or doubled."""
+    mutant = bytearray(data)
+    start, length = int(random.integers(len(data))), int(random.integers(1, 64))
+    match random.integers(4):
+        case 0:
+            del mutant[start : start + length]
+        case 1:
+            mutant[start:start] = mutant[start : start + length]
+        case _:
+            for place in random.integers(len(data), size=random.integers(1, 8)):
+                mutant[place] ^= 1 << int(random.integers(8))
+    return bytes(mutant)
+
+
+def _restructured(data: bytes, random: np.random.Generator) -> bytes:
+    """One field of a well-formed model changed: what byte flips rarely reach."""
+    made = onnx.ModelProto.FromString(data)
+    node = made.graph.node[int(random.integers(len(made.graph.node)))]
+    tensor = made.graph.initializer[int(random.integers(len(made.graph.initializer)))]
+    operators = [
+        "Loop",
+        "If",
+        "Scan",
+        "Gather",
+        "Reshape",
+        "Concat",
+        "Resize",
+        "Einsum",
+        "TopK",
+        "Pad",
+        "LSTM",
+        "Split",
+    ]
+    match random.integers(9):
+        case 0:
+            node.op_type = str(random.choice(operators))
+        case 1:
+            node.input[0] = str(random.choice(["", "y", "x", "w0", "b1", node.output[0]]))
+        case 2:
+            node.attribute.add(
+                name="transA", type=int(random.integers(15)), i=int(random.integers(-(1 << 62), 1 << 62))
+            )
+        case 3:
+            tensor.dims[0] = int(random.choice([-1, 0, 1, 1 << 31, 1 << 62, 31]))
+        case 4:
+            tensor.data_type = int(random.integers(30))
+        case 5:
+            made.graph.input[0].type.tensor_type.elem_type = int(random.integers(30))
+        case 6:
+            made.graph.input[0].type.tensor_type.shape.dim[1].dim_value = int(
+                random.choice([-5, 0, 29, 1 << 40, 1 << 62])
+            )
+        case 7:
+            made.opset_import[0].version = int(random.choice([-1, 0, 1, 7, 22, 1 << 40]))
+        case _:
+            made.graph.node.append(made.graph.node.pop(0))
+    return made.SerializeToString()
+
+
+@pytest.mark.slow
+def test_several_hundred_mutants_never_harm_the_parent(tmp_path: Path) -> None:
+    """Each is admitted or refused with a step; this process neither fails nor grows nor leaks descriptors."""
+    random, good = np.random.default_rng(20261121), graphs.mlp((4, 3, 2)).SerializeToString()
+    mutants = [(_flipped, _restructured)[i % 2](good, random) for i in range(300)]
+    folders = [graphs.save(mutant, tmp_path / str(i)).parent for i, mutant in enumerate(mutants)]
+    limits = AdmissionLimits(memory_bytes=256 << 20, wall_s=20.0, cpu_s=2)
+
+    def verdict(folder: Path) -> str:
+        try:
+            admit(folder, limits)
+        except AdmissionRefused as error:
+            return error.step
+        return "admitted"
+
+    before, open_before = memory.resident_bytes(), len(list(Path("/proc/self/fd").iterdir()))
+    with ThreadPoolExecutor(2) as pool:
+        verdicts = Counter(pool.map(verdict, folders))
+    assert set(verdicts) <= {"admitted", *admission.STEPS}
+    assert verdicts.total() == 300
+    assert min(verdicts["admitted"], verdicts["check"]) > 10
+    assert memory.resident_bytes() - before < 50 << 20
+    assert len(list(Path("/proc/self/fd").iterdir())) == open_before
