@@ -19,6 +19,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 from vedette.core.errors import DeadlineExceeded, Overloaded, Unavailable
+from vedette.core.metrics import Gauge
 from vedette.core.tensors import Tensor
 from vedette.engine.runtime import Runtime
 
@@ -53,11 +54,22 @@ class Execution:
 class Gate:
     """How many requests of one endpoint may wait or run in threads; shared by its variants."""
 
-    __slots__ = ("count", "limit")
+    __slots__ = ("_gauge", "count", "limit")
 
-    def __init__(self, limit: int) -> None:
+    def __init__(self, limit: int, gauge: Gauge) -> None:
         self.limit = limit
         self.count = 0
+        self._gauge = gauge
+
+    def enter(self) -> None:
+        """One more."""
+        self.count += 1
+        self._gauge.inc()
+
+    def leave(self) -> None:
+        """One less."""
+        self.count -= 1
+        self._gauge.dec()
 
 
 @dataclass(slots=True)
@@ -106,12 +118,13 @@ class Workers:
         self.threads = threads
         self._free = threads
         self._turns: deque[Batcher] = deque()
+        self._room = asyncio.Event()
+        self._room.set()
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix="model")
 
-    @property
-    def has_room(self) -> bool:
-        """True when a thread is free and nothing waits: a shadow copy may use the machine."""
-        return self._free > 0 and not self._turns
+    async def room(self) -> None:
+        """Wait until a thread is free and nothing waits: then a shadow copy may use the machine."""
+        await self._room.wait()
 
     def offer(self, batcher: Batcher) -> None:
         """This batcher has work waiting."""
@@ -135,6 +148,10 @@ class Workers:
             self._free -= 1
             running = asyncio.get_running_loop().run_in_executor(self._pool, job.run)
             running.add_done_callback(lambda done, job=job: self._finished(job, done))  # type: ignore[misc]
+        if self._free:
+            self._room.set()
+        else:
+            self._room.clear()
 
     def _finished(self, job: Job, done: asyncio.Future[Execution]) -> None:
         self._free += 1
@@ -235,7 +252,7 @@ class Batcher:
         job = Job(self, work, asyncio.get_running_loop().create_future(), now)
         self._arrivals += 1
         heapq.heappush(self._waiting, (work.priority or _NO_PRIORITY, self._arrivals, job))
-        self._gate.count += 1
+        self._gate.enter()
         self.hold()
         self._workers.offer(self)
         try:
@@ -260,5 +277,5 @@ class Batcher:
             self._given_up = 0
 
     def _leave(self) -> None:
-        self._gate.count -= 1
+        self._gate.leave()
         self.release()

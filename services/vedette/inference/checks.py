@@ -8,13 +8,22 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import NoReturn
 
-from vedette.core.errors import InvalidArgument, Unimplemented
+from vedette.core.errors import InvalidArgument
 from vedette.core.models import Signature, TensorSpec
 from vedette.core.tensors import Parameter, RequestedOutput, Tensor
 
-_SEQUENCE = ("sequence_id", "sequence_start", "sequence_end")
-_NO_SEQUENCE = (0, "", "0", False)
-RESERVED = frozenset((*_SEQUENCE, "priority", "timeout", "headers", "binary_data_output", "binary_data_size"))
+RESERVED = frozenset(
+    (
+        "sequence_id",
+        "sequence_start",
+        "sequence_end",
+        "priority",
+        "timeout",
+        "headers",
+        "binary_data_output",
+        "binary_data_size",
+    )
+)
 """Request parameters with a meaning of their own (Triton, protocol/extension_parameters); not echoed."""
 
 
@@ -109,17 +118,6 @@ class _Expected:
             raise InvalidArgument(f"input {name!r} has datatype {tensor.datatype}; the model takes {self.datatype}")
         shape, wanted = list(tensor.array.shape), list(self.spec.shape)
         raise InvalidArgument(f"input {name!r} has shape {shape}; the model takes {wanted}")
-
-
-def check_parameters(parameters: Mapping[str, Parameter]) -> None:
-    """Refuse what would change the answer and is not done here.
-
-    Raises:
-        Unimplemented: sequence batching.
-    """
-    for name in _SEQUENCE:
-        if parameters.get(name, 0) not in _NO_SEQUENCE:
-            raise Unimplemented("sequence batching is not supported; leave sequence_id out")
 
 
 def time_limit(parameters: Mapping[str, Parameter]) -> float | None:

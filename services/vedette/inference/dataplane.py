@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 from vedette import __version__
 from vedette.codec.classification import classify
+from vedette.codec.parameters import check_parameters
 from vedette.core.clock import Clock
 from vedette.core.errors import Unavailable, Unimplemented, VedetteError
 from vedette.core.models import Signature
@@ -18,7 +19,7 @@ from vedette.core.ports import Registry, RepositoryEntry
 from vedette.core.tensors import InferRequest, InferResponse, Parameter, Tensor
 from vedette.inference.batcher import Execution, Work
 from vedette.inference.capture import Capture, CaptureRecord, Sampler, new_event_id
-from vedette.inference.checks import check_parameters, echoed, priority, time_limit
+from vedette.inference.checks import echoed, priority, time_limit
 from vedette.inference.model_config import model_config
 from vedette.inference.router import Route, Router, ServedVariant
 from vedette.inference.shadows import ShadowLane
@@ -68,6 +69,7 @@ class DataPlane:
         capture: Capture,
         shadows: ShadowLane,
         why_not_ready: Callable[[], str],
+        load_timeout_s: float = 60.0,
     ) -> None:
         self._router = router
         self._registry = registry
@@ -76,6 +78,7 @@ class DataPlane:
         self._capture = capture
         self._shadows = shadows
         self._why_not_ready = why_not_ready
+        self._load_timeout_s = load_timeout_s
 
     async def infer(self, request: InferRequest, *, protocol: str, received: float | None = None) -> InferResponse:
         """Answer one request.
@@ -137,12 +140,15 @@ class DataPlane:
         """Name, version, extensions."""
         return ServerMetadata("vedette", __version__, EXTENSIONS)
 
-    def metadata(self, endpoint: str, version: str = "") -> EndpointMetadata:
-        """What the endpoint takes and gives; without a version the newest deployed. Raises NotFound, Unavailable."""
+    def metadata(self, endpoint: str, version: str = "", *, variant: str = "") -> EndpointMetadata:
+        """What the endpoint (this version or variant of it) takes and gives; else the newest version deployed.
+
+        Raises NotFound, Unavailable; InvalidArgument for a variant that there is not.
+        """
         route = self._router.route(endpoint)
-        variant = route.serving(version)
+        served = route.pick(version, variant) if variant else route.serving(version)
         versions = (version,) if version else tuple(route.versions)
-        return EndpointMetadata(endpoint, versions, variant.model_version.platform, variant.check.signature)
+        return EndpointMetadata(endpoint, versions, served.model_version.platform, served.check.signature)
 
     def config(self, endpoint: str, version: str = "") -> dict[str, object]:
         """The endpoint in the shape of Triton's ModelConfig message, field names as in its proto."""
@@ -170,7 +176,10 @@ class DataPlane:
         if ready_only:
             return serving
         here = {entry.name for entry in serving}
-        absent = [RepositoryEntry(name, "", "UNAVAILABLE", why) for name, why in sorted(self._router.absent.items())]
+        absent = [
+            RepositoryEntry(name, "", "UNAVAILABLE" if absence.failed else "LOADING", absence.reason)
+            for name, absence in sorted(self._router.absent.items())
+        ]
         here.update(entry.name for entry in absent)
         try:
             known = await self._registry.index()
@@ -179,20 +188,41 @@ class DataPlane:
         return serving + absent + [entry for entry in known if entry.name not in here]
 
     async def load(self, endpoint: str, parameters: Mapping[str, object] | None = None) -> None:
-        """Ask the registry to put the endpoint (or the model of that name) in service; it then comes by itself.
+        """Ask the registry to put the endpoint (or the model of that name) in service and wait until it is here.
 
         Raises:
             Unimplemented: parameters would override the configuration or bring files of their own.
+            NotFound: the registry knows no such endpoint or model.
+            Unavailable: the registry is down, the load failed, or it takes longer than the time for it.
         """
         if parameters:
             raise Unimplemented("load takes no parameters: configuration and files come from the registry")
         await self._registry.load(endpoint)
+        await self._until(lambda: self._loaded(endpoint), f"endpoint {endpoint!r} is still being loaded")
 
     async def unload(self, endpoint: str, parameters: Mapping[str, object] | None = None) -> None:
-        """Ask the registry to take the endpoint out of service. `unload_dependents` false is fine; there are none."""
+        """Ask the registry to take the endpoint out of service and wait until it is gone from here.
+
+        `unload_dependents` changes nothing: no endpoint depends on another.
+        """
         if any(name != "unload_dependents" for name in parameters or ()):
             raise Unimplemented("unload takes no parameters but unload_dependents")
         await self._registry.unload(endpoint)
+        await self._until(lambda: self._router.get(endpoint) is None, f"endpoint {endpoint!r} is still served")
+
+    def _loaded(self, endpoint: str) -> bool:
+        absence = self._router.absent.get(endpoint)
+        if absence is not None and absence.failed:
+            raise Unavailable(f"endpoint {endpoint!r} failed to load: {absence.reason}")
+        return self._router.get(endpoint) is not None
+
+    async def _until(self, reached: Callable[[], bool], otherwise: str) -> None:
+        try:
+            async with asyncio.timeout(self._load_timeout_s):
+                while not reached():
+                    await self._router.changed()
+        except TimeoutError:
+            raise Unavailable(otherwise) from None
 
     async def _execute(
         self, request: InferRequest, route: Route, variant: ServedVariant, started: float

@@ -20,7 +20,6 @@ class Meters:
         self.queue = metrics.histogram("vedette_queue_duration_seconds", **self._labels).observe
         self.compute = metrics.histogram("vedette_compute_duration_seconds", **self._labels).observe
         self.rows = metrics.histogram("vedette_batch_rows", **self._labels).observe
-        self.in_flight = metrics.gauge("vedette_requests_in_flight", endpoint=endpoint)
 
     def count(self, protocol: str, code: str) -> None:
         """Count one request by outcome; `code` is OK or an error code."""

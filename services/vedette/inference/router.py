@@ -11,6 +11,7 @@ Rule: a route is immutable but for its place in the sequence; a new one replaces
 
 from __future__ import annotations
 
+import asyncio
 import random
 from bisect import bisect_right
 from collections.abc import Sequence
@@ -149,12 +150,21 @@ class Route:
         return found
 
 
+@dataclass(frozen=True, slots=True)
+class Absence:
+    """Why an endpoint that is wanted does not serve; `failed`: it will not, until something is changed."""
+
+    reason: str
+    failed: bool = False
+
+
 class Router:
     """Every endpoint this process serves, and why others do not serve yet."""
 
     def __init__(self) -> None:
         self._routes: dict[str, Route] = {}
-        self._absent: dict[str, str] = {}
+        self._absent: dict[str, Absence] = {}
+        self._watchers: list[asyncio.Future[None]] = []
         self.get = self._routes.get
         """The route of an endpoint or None: the hot path's one dictionary lookup."""
 
@@ -169,7 +179,7 @@ class Router:
         if route is not None:
             return route
         if endpoint in self._absent:
-            raise Unavailable(f"endpoint {endpoint!r} is not ready: {self._absent[endpoint]}")
+            raise Unavailable(f"endpoint {endpoint!r} is not ready: {self._absent[endpoint].reason}")
         raise NotFound(f"endpoint {endpoint[:80]!r} does not exist")
 
     def routes(self) -> list[Route]:
@@ -177,8 +187,8 @@ class Router:
         return [self._routes[name] for name in sorted(self._routes)]
 
     @property
-    def absent(self) -> dict[str, str]:
-        """Endpoints that are wanted and do not serve, with the reason."""
+    def absent(self) -> dict[str, Absence]:
+        """Endpoints that are wanted and do not serve."""
         return dict(self._absent)
 
     def put(self, route: Route) -> Route | None:
@@ -186,15 +196,29 @@ class Router:
         old = self._routes.get(route.endpoint)
         self._routes[route.endpoint] = route
         self._absent.pop(route.endpoint, None)
+        self._tell()
         return old
 
-    def remove(self, endpoint: str, *, reason: str = "") -> Route | None:
-        """Take the endpoint out and return its route; with a reason it is still wanted, else unknown."""
-        if reason:
-            self._absent[endpoint] = reason
+    def remove(self, endpoint: str, *, absence: Absence | None = None) -> Route | None:
+        """Take the endpoint out and return its route; with an absence it is still wanted, else unknown."""
+        if absence is not None:
+            self._absent[endpoint] = absence
         else:
             self._absent.pop(endpoint, None)
+        self._tell()
         return self._routes.pop(endpoint, None)
+
+    async def changed(self) -> None:
+        """Wait for the next `put` or `remove`."""
+        watcher = asyncio.get_running_loop().create_future()
+        self._watchers.append(watcher)
+        await watcher
+
+    def _tell(self) -> None:
+        watchers, self._watchers = self._watchers, []
+        for watcher in watchers:
+            if not watcher.done():
+                watcher.set_result(None)
 
 
 def _bounds(variants: Sequence[ServedVariant]) -> list[float]:

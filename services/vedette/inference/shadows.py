@@ -22,9 +22,6 @@ from vedette.inference.router import ServedVariant, Shadow
 
 log = logging.getLogger(__name__)
 
-_ROOM_POLL_S = 0.005
-"""How often a waiting copy looks again for room; only then, so that an idle service sleeps."""
-
 
 @dataclass(slots=True)
 class _Copy:
@@ -63,8 +60,7 @@ class ShadowLane:
             await self._wake.wait()
             self._wake.clear()
             while self._queue:
-                while not self._workers.has_room:
-                    await asyncio.sleep(_ROOM_POLL_S)
+                await self._workers.room()
                 if self._queue:
                     await self._work(self._pop())
 

@@ -1,0 +1,151 @@
+"""SageMaker's runtime API and container contract: `/endpoints/{name}/invocations`, `/ping`, `/invocations`.
+
+Source: botocore's sagemaker-runtime model and SageMaker's page on containers for hosting.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+import time
+
+from vedette.chassis.http import HttpRequest, HttpResponse, Route
+from vedette.codec import instances
+from vedette.codec.content import Format, choose_accept, choose_format
+from vedette.codec.v2json import decode_request, encode_response
+from vedette.core.errors import Internal, InvalidArgument, TooLarge, Unimplemented, VedetteError
+from vedette.core.models import Signature
+from vedette.core.tensors import InferRequest, InferResponse
+from vedette.inference.config import InferenceSettings
+from vedette.inference.dataplane import DataPlane
+from vedette.inference.http.aws import (
+    Account,
+    BadCall,
+    render_error,
+    render_invocation_error,
+)
+
+log = logging.getLogger(__name__)
+_JSON = "application/json"
+_VISIBLE = re.compile(r"[\x20-\x7e]{1,1024}")
+_REFUSED_HEADERS = {
+    "x-amzn-sagemaker-target-model": "multi-model endpoints",
+    "x-amzn-sagemaker-target-container-hostname": "direct calls of one container",
+    "x-amzn-sagemaker-enable-explanations": "online explanations",
+    "x-amzn-sagemaker-inference-component": "inference components",
+    "x-amzn-sagemaker-session-id": "stateful sessions",
+}
+
+
+class SageMakerHttp:
+    """The handlers over a data plane."""
+
+    def __init__(self, dataplane: DataPlane, settings: InferenceSettings) -> None:
+        self._dataplane = dataplane
+        self._default = settings.default_endpoint
+        self._max_bytes = settings.max_invocation_bytes
+        self._account = Account(settings.account_id, settings.region)
+
+    def routes(self) -> tuple[Route, ...]:
+        """The protocol's lines of the service's route table."""
+        endpoint = "/endpoints/{endpoint}"
+        return (
+            Route("POST", f"{endpoint}/invocations", "predict", self.invoke_endpoint, render_error),
+            Route("POST", f"{endpoint}/async-invocations", "predict", self.invoke_async, render_error),
+            Route("POST", f"{endpoint}/invocations-response-stream", "predict", self.invoke_stream, render_error),
+            Route("GET", "/ping", "read", self.ping, render_error),
+            Route("POST", "/invocations", "predict", self.invocations, render_error),
+        )
+
+    async def invoke_endpoint(self, request: HttpRequest) -> HttpResponse:
+        """InvokeEndpoint."""
+        endpoint = request.params["endpoint"]
+        try:
+            return await self._invoke(request, endpoint)
+        except VedetteError as error:
+            return render_invocation_error(error, endpoint, self._account)
+
+    async def invocations(self, request: HttpRequest) -> HttpResponse:
+        """The container contract's invocation."""
+        return await self._invoke(request, self._only_endpoint())
+
+    async def ping(self, request: HttpRequest) -> HttpResponse:
+        """The container contract's health check: 200 and nothing else means ready."""
+        return HttpResponse(503 if self._dataplane.ready() else 200)
+
+    async def invoke_async(self, request: HttpRequest) -> HttpResponse:
+        """InvokeEndpointAsync."""
+        raise Unimplemented("asynchronous invocation is not supported; see the limits in the README")
+
+    async def invoke_stream(self, request: HttpRequest) -> HttpResponse:
+        """InvokeEndpointWithResponseStream."""
+        raise Unimplemented("response streams are not supported; see the limits in the README")
+
+    async def _invoke(self, request: HttpRequest, endpoint: str) -> HttpResponse:
+        received = time.monotonic()
+        if len(request.body) > self._max_bytes:
+            raise TooLarge(f"HTTP content length exceeded {self._max_bytes} bytes.")
+        target = request.headers.get("x-amzn-sagemaker-target-variant") or ""
+        inference_id = _checked_headers(request)
+        signature = self._signature(endpoint, target)
+        content_type = request.headers.get("content-type") or ""
+        read = choose_format(content_type)
+        write = choose_accept(request.headers.get("accept") or "", content_type)
+        v2 = read.media_type == _JSON and instances.is_v2(request.body)
+        inference = decode_request(request.body) if v2 else InferRequest("", read.decode(request.body, signature))
+        inference.endpoint, inference.target_variant, inference.inference_id = endpoint, target, inference_id
+        response = await self._infer(inference, received)
+        body = _encoded(response, write, signature, v2=v2)
+        return HttpResponse(
+            200, body, [("content-type", write.media_type), ("x-amzn-invoked-production-variant", response.variant)]
+        )
+
+    async def _infer(self, inference: InferRequest, received: float) -> InferResponse:
+        try:
+            return await self._dataplane.infer(inference, protocol="sagemaker", received=received)
+        except VedetteError:
+            raise
+        except Exception as error:
+            # a 500 would be sent again by boto3 although the model may have run; 424 is not
+            log.exception("an invocation failed unexpectedly", extra={"endpoint": inference.endpoint})
+            raise Internal("internal error; see the log of the inference service") from error
+
+    def _signature(self, endpoint: str, variant: str) -> Signature:
+        if variant:
+            try:
+                return self._dataplane.metadata(endpoint, variant=variant).signature
+            except InvalidArgument as error:
+                raise BadCall(error.message) from error
+        return self._dataplane.metadata(endpoint).signature
+
+    def _only_endpoint(self) -> str:
+        if self._default:
+            return self._default
+        endpoints = self._dataplane.endpoints()
+        if len(endpoints) != 1:
+            raise BadCall(
+                f"/invocations needs one endpoint and {len(endpoints)} are served; set default_endpoint, "
+                "or call /endpoints/NAME/invocations"
+            )
+        return endpoints[0]
+
+
+def _encoded(response: InferResponse, write: Format, signature: Signature, *, v2: bool) -> bytes:
+    if v2 and write.media_type == _JSON:
+        return encode_response(response, {})[0]
+    return write.encode(response.outputs, signature)
+
+
+def _checked_headers(request: HttpRequest) -> str:
+    """The inference id, when every header is one that is honoured. Raises BadCall."""
+    headers = request.headers
+    for name, what in _REFUSED_HEADERS.items():
+        if headers.get(name) is not None:
+            raise BadCall(f"{what} are not supported here; leave the header {name} out")
+    attributes = headers.get("x-amzn-sagemaker-custom-attributes")
+    if attributes and _VISIBLE.fullmatch(attributes) is None:
+        raise BadCall("custom attributes must be at most 1024 visible ASCII characters")
+    inference_id = headers.get("x-amzn-sagemaker-inference-id")
+    if inference_id is not None and not 1 <= len(inference_id) <= 64:
+        raise BadCall("the inference id must have 1 to 64 characters")
+    return inference_id or ""
