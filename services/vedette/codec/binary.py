@@ -69,7 +69,7 @@ def encode_tensor(tensor: Tensor) -> bytes | memoryview:
     """The tensor's bytes on the wire; numeric tensors are viewed, not copied (the view keeps them alive).
 
     Raises:
-        InvalidArgument: a BYTES element that is neither bytes nor text, or is 4 GiB or longer.
+        InvalidArgument: a BYTES element that is neither bytes nor Unicode text, or is 4 GiB or longer.
     """
     if tensor.datatype == "BYTES":
         return _write_elements(tensor)
@@ -80,13 +80,20 @@ def encode_tensor(tensor: Tensor) -> bytes | memoryview:
 def _write_elements(tensor: Tensor) -> bytes:
     parts: list[bytes] = []
     for element in tensor.array.ravel().tolist():
-        data = element.encode() if isinstance(element, str) else element
+        data = _utf8(tensor.name, element) if isinstance(element, str) else element
         if not isinstance(data, bytes):
             raise InvalidArgument(f"tensor {tensor.name!r}: a BYTES element is a {type(element).__name__}")
         if len(data) >= 2**32:
             raise InvalidArgument(f"tensor {tensor.name!r}: a BYTES element is 4 GiB or longer")
         parts += (_LENGTH.pack(len(data)), data)
     return b"".join(parts)
+
+
+def _utf8(name: str, text: str) -> bytes:
+    try:
+        return text.encode()
+    except UnicodeEncodeError as error:
+        raise InvalidArgument(f"tensor {name!r}: a BYTES element is text that is not Unicode") from error
 
 
 def object_array(elements: Sequence[object]) -> Array:

@@ -49,8 +49,9 @@ def _descending(rows: Array) -> NDArray[np.intp]:
     """Indices of each row from the largest value down, the lower index first among equals."""
     ranked = np.where(np.isnan(rows), -np.inf, rows) if rows.dtype.kind == "f" else rows
     ascending = np.argsort(ranked[:, ::-1], axis=1, kind="stable")
-    backwards: NDArray[np.intp] = ascending[:, ::-1]
-    return rows.shape[1] - 1 - backwards
+    last: int = rows.shape[1] - 1
+    order: NDArray[np.intp] = last - ascending[:, ::-1]
+    return order
 
 
 def _entry(value: str, index: int, label_names: Sequence[str]) -> bytes:

@@ -3,12 +3,14 @@
 Rule: types are checked here and nowhere converted; what the fields mean is `v2json`'s business.
 
 A message is read in one pass with the type of `data` chosen by `datatype`, which fits flat data and costs
-about what orjson takes; only when that fails is it read with `data` left as text, which fits nested
-data and knows the tensor's name when something is wrong with it.
+about what orjson takes; when that fails it is read with `data` left as text, which fits nested data and
+knows the tensor's name when something is wrong with it. Large bodies are read that way at once: text becomes
+an array in pieces, so that they need not fit in memory as Python objects.
 """
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import Any, TypeVar, Union
 
 import msgspec
@@ -56,6 +58,9 @@ class ResponseMessage(msgspec.Struct):
     id: str | None = None
     parameters: _Parameters = None
 
+
+ONE_PASS_BYTES = 8 << 20
+"""Larger texts are not read in one pass; at worst one of this size takes 16 times its bytes as objects."""
 
 ABSENT = msgspec.Raw()
 """What `data` is when a tensor that was read as text has none."""
@@ -121,9 +126,9 @@ def parse_response(text: bytes) -> ResponseMessage:
 def _parse(text: bytes, flat: msgspec.json.Decoder[_T], with_text: msgspec.json.Decoder[_U]) -> _T | _U:
     check_json(text)
     try:
-        try:
-            return flat.decode(text)
-        except msgspec.ValidationError:
-            return with_text.decode(text)
+        if len(text) <= ONE_PASS_BYTES:
+            with suppress(msgspec.ValidationError):
+                return flat.decode(text)
+        return with_text.decode(text)
     except (msgspec.MsgspecError, RecursionError) as error:
         raise InvalidArgument(f"the body is not a message of the V2 protocol: {error}") from error

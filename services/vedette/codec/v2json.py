@@ -8,9 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+import msgspec
+
 from vedette.codec.binary import decode_tensor, encode_tensor, object_array
 from vedette.codec.checks import check_datatype, check_unique
-from vedette.codec.jsondata import decode_text, decode_values, encodable, to_json
+from vedette.codec.jsondata import decode_values, encodable, to_json
+from vedette.codec.jsontext import decode_text
 from vedette.codec.messages import ABSENT, OutputMessage, TensorMessage, parse_request, parse_response
 from vedette.codec.parameters import check_no_shared_memory, check_parameters, flag, whole_number
 from vedette.core.errors import InvalidArgument
@@ -173,19 +176,27 @@ def _binary_size(message: TensorMessage) -> int | None:
     size = message.parameters.get("binary_data_size")
     if size is None:
         return None
-    if message.data is not None and message.data is not ABSENT:
+    if _data(message) is not None:
         raise InvalidArgument(f"tensor {message.name!r} has both 'data' and 'binary_data_size'")
     return whole_number("binary_data_size", size)
 
 
 def _json_tensor(message: TensorMessage) -> Tensor:
-    data = message.data
-    if data is None or data is ABSENT:
+    data = _data(message)
+    if data is None:
         raise InvalidArgument(f"tensor {message.name!r} has neither 'data' nor 'binary_data_size'")
     if isinstance(data, list):
         return decode_values(message.name, message.datatype, message.shape, data)
     check_datatype(message.name, message.datatype)
     return decode_text(message.name, message.datatype, message.shape, data)
+
+
+def _data(message: TensorMessage) -> list[object] | msgspec.Raw | None:
+    """`data` as values or as text; None when it is missing or null."""
+    data = message.data
+    if isinstance(data, msgspec.Raw) and (data is ABSENT or bytes(memoryview(data)[:4]) == b"null"):
+        return None
+    return data
 
 
 def _requested(messages: Sequence[OutputMessage]) -> list[RequestedOutput]:
