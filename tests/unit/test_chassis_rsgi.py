@@ -80,16 +80,17 @@ class Handlers:
 
 @contextlib.asynccontextmanager
 async def serving(
-    routes: tuple[Route, ...], *, receive_timeout_s: float = 30.0, asgi: AsgiBridge | None = None, metrics: Any = None
+    routes: tuple[Route, ...], *, receive_timeout_s: float = 30.0, asgi: AsgiBridge | None = None, **settings: Any
 ) -> AsyncIterator[tuple[Address, HttpFront]]:
     """A front on a free port."""
     front = HttpFront(
         routes,
         service="test",
-        metrics=metrics or CellMetrics.alone(),
+        metrics=settings.pop("metrics", None) or CellMetrics.alone(),
         max_request_bytes=LIMIT,
         receive_timeout_s=receive_timeout_s,
         asgi=asgi,
+        **settings,
     )
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))

@@ -8,7 +8,6 @@ for both, and for uploads grows with what has arrived.
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections.abc import AsyncIterator, MutableMapping
 from typing import Any
 from urllib.parse import quote
@@ -16,11 +15,11 @@ from urllib.parse import quote
 from vedette.chassis.bodies import Transport, check_length, discard, too_large, whole_chunks
 from vedette.chassis.flights import Flight
 from vedette.chassis.http import HttpResponse
+from vedette.chassis.logs import log_unexpected
 from vedette.chassis.problem import problem, render_problem
 from vedette.chassis.routing import Router
-from vedette.core.errors import Internal, VedetteError
+from vedette.core.errors import VedetteError
 
-log = logging.getLogger(__name__)
 Message = MutableMapping[str, Any]
 
 
@@ -156,8 +155,7 @@ class _Exchange:
         if isinstance(error, OSError) and self._stream is not None:
             return
         request_id = dict(self._extra).get("x-request-id", "")
-        log.error("unexpected %s", type(error).__name__, exc_info=error)
-        self.answer(render_problem(Internal(f"internal error; the id {request_id} finds it in the log")))
+        self.answer(render_problem(log_unexpected(error, request_id)))
 
     def _whole(self, response: HttpResponse) -> None:
         self.started = True

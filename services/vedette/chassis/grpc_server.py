@@ -20,10 +20,9 @@ from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection, reflection_pb2
 
 from vedette.chassis.config import ConfigurationError
-from vedette.chassis.logs import REQUEST_ID
+from vedette.chassis.logs import REQUEST_ID, log_unexpected
 from vedette.chassis.reflection import add_files, reflection_pool
 from vedette.chassis.rpc import Rpc, RpcService
-from vedette.chassis.rsgi import internal_error
 from vedette.core.errors import CODES, InvalidArgument, VedetteError
 from vedette.core.metrics import Counter, Metrics
 
@@ -155,7 +154,7 @@ class _Calls:
         if not isinstance(error, VedetteError):
             request_id = f"{self._prefix}-{next(self._numbers):x}"
             REQUEST_ID.set(request_id)
-            error = internal_error(error, request_id)
+            error = log_unexpected(error, request_id)
         self._counters[error.code].inc()
         await context.abort(_STATUS[error.grpc_status], error.message, trailing_metadata=((CODE_KEY, error.code),))
 

@@ -13,6 +13,10 @@ import traceback
 from contextvars import ContextVar
 from typing import Any, Literal
 
+from vedette.core.errors import Internal
+
+log = logging.getLogger(__name__)
+
 REQUEST_ID: ContextVar[str] = ContextVar("request_id", default="")
 TRACE_ID: ContextVar[str] = ContextVar("trace_id", default="")
 MAX_FIELD = 1024
@@ -39,6 +43,12 @@ def clean(value: object, *, limit: int = MAX_FIELD) -> str:
     escaped = cut if cut.isprintable() else cut.translate(_CONTROL)
     escaped = escaped.encode("utf-8", "backslashreplace").decode()
     return escaped if len(text) <= limit else f"{escaped}...({len(text)} characters)"
+
+
+def log_unexpected(error: BaseException, request_id: str) -> Internal:
+    """Log an exception that nobody foresaw, with its stack; the caller is shown only the id that finds it."""
+    log.error("unexpected %s", type(error).__name__, exc_info=error, extra={"error_id": request_id})
+    return Internal(f"internal error; the id {request_id} finds it in the log")
 
 
 class JsonLines(logging.Formatter):

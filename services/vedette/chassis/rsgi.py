@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-import logging
 import os
 import re
 import time
@@ -22,14 +21,13 @@ from vedette.chassis.bodies import Transport, check_length, discard, read_chunks
 from vedette.chassis.compression import choose_encoding, decode_body, encode_body
 from vedette.chassis.flights import Flight, Flights
 from vedette.chassis.http import HeaderMap, HttpRequest, HttpResponse, RenderError, Route
-from vedette.chassis.logs import REQUEST_ID, TRACE_ID
+from vedette.chassis.logs import REQUEST_ID, TRACE_ID, log_unexpected
 from vedette.chassis.problem import render_problem
 from vedette.chassis.routing import Match, Router
 from vedette.chassis.tracing import Tracer, trace_id_of
-from vedette.core.errors import Internal, InvalidArgument, NotFound, VedetteError
+from vedette.core.errors import InvalidArgument, NotFound, VedetteError
 from vedette.core.metrics import Metrics
 
-log = logging.getLogger(__name__)
 _SANE_ID = re.compile(r"[A-Za-z0-9._:/+=@-]{1,128}")
 
 
@@ -129,7 +127,7 @@ class HttpFront:
         except Exception as error:  # noqa: BLE001 - the caller gets an id, the log gets everything
             if flight.reading:  # Granian's own error: the framing of the body is broken or the client left
                 return route.render_error(InvalidArgument("the request body is malformed or incomplete"))
-            return route.render_error(internal_error(error, request_id))
+            return route.render_error(log_unexpected(error, request_id))
         accept = headers.get("accept-encoding")
         return response if accept is None else _compressed(response, accept)
 
@@ -171,12 +169,6 @@ class HttpFront:
             self._answers[3].inc()
             return
         raise asyncio.CancelledError
-
-
-def internal_error(error: BaseException, request_id: str) -> Internal:
-    """Log an exception that nobody foresaw; the caller sees only the request's id."""
-    log.error("unexpected %s", type(error).__name__, exc_info=error)
-    return Internal(f"internal error; the id {request_id} finds it in the log")
 
 
 def _uncancel(flight: Flight) -> None:
