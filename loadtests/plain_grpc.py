@@ -11,9 +11,9 @@ import sys
 import grpc
 import numpy as np
 import onnxruntime
-from vedette.proto.inference.v1 import inference_pb2 as pb
 
 from loadtests import reference_model
+from vedette.proto.inference.v1 import inference_pb2 as pb
 
 
 async def serve(port: int) -> None:

@@ -11,6 +11,7 @@ import json
 import os
 import platform
 import statistics
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass
@@ -22,13 +23,14 @@ from pathlib import Path
 import grpc
 import numpy as np
 import onnxruntime
+import psutil
 from rich.console import Console
 from rich.table import Table
-from vedette.proto.inference.v1 import inference_pb2 as pb
 
 from loadtests import generators, reference_model, targets
 from loadtests.generators import BrokenRun, Figures
 from loadtests.targets import Target
+from vedette.proto.inference.v1 import inference_pb2 as pb
 
 RESULTS = Path(__file__).parent / "results"
 GRPC_PATH = "/inference.GRPCInferenceService/ModelInfer"
@@ -169,10 +171,9 @@ def _median(runs: list[Figures], field: str) -> float:
 
 
 def _rss_mb(pid: int) -> float:
-    for line in Path(f"/proc/{pid}/status").read_text().splitlines():
-        if line.startswith("VmRSS:"):
-            return int(line.split()[1]) / 1024
-    return 0.0
+    """Resident memory of a process and what it started: the supervisor counts, too."""
+    root = psutil.Process(pid)
+    return sum(process.memory_info().rss for process in (root, *root.children(recursive=True))) / 2**20
 
 
 def machine() -> dict[str, object]:
@@ -218,7 +219,7 @@ def main() -> None:
     parser.add_argument("--save", metavar="NAME", help="write loadtests/results/NAME.json")
     arguments = parser.parse_args()
     generators.require("wrk", "h2load", "taskset")
-    console = Console()
+    console = Console(width=None if sys.stdout.isatty() else 110)
     results: dict[str, list[Row]] = {}
     for name in arguments.scenarios or SCENARIOS:
         with console.status(f"measuring {name}: {arguments.rounds} rounds"):

@@ -95,7 +95,7 @@ def vedette(cpu: list[str]) -> Iterator[Target]:
             "VEDETTE_INFERENCE__PORT": ports["http"],
             "VEDETTE_INFERENCE__GRPC_PORT": ports["grpc"],
             "VEDETTE_INFERENCE__DATA_DIR": data,
-            "VEDETTE_INFERENCE__REGISTRY": f"127.0.0.1:{ports['registry_grpc']}",
+            "VEDETTE_INFERENCE__REGISTRY_ADDRESS": f"127.0.0.1:{ports['registry_grpc']}",
             "VEDETTE_INFERENCE__LOG_LEVEL": "WARNING",
         }
         command = [sys.executable, "-m", "vedette", "serve"]
