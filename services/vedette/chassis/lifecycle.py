@@ -157,7 +157,8 @@ class Worker:
         return _text(status, self._unready or "ready")
 
     async def _metrics(self, request: HttpRequest) -> HttpResponse:
-        page, content_type = self._exposition.render(request.headers.get("accept") or "")
+        # in a thread: thousands of series take long enough for predictions to notice
+        page, content_type = await asyncio.to_thread(self._exposition.render, request.headers.get("accept") or "")
         return HttpResponse(200, page, [("content-type", content_type)])
 
 
