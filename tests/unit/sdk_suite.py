@@ -254,7 +254,7 @@ class FakeSuite:
         model["latest_version"] += 1
         version = {
             "model": name, "version": model["latest_version"], "digest": sha256(files["model.onnx"]).hexdigest(),
-            "files": [{"path": key, "size": len(body), "sha256": sha256(body).hexdigest()} for key, body in files.items()],
+            "files": _listed(files),
             "signature": {"inputs": [], "outputs": []} | details.get("signature", {}),
             "admission": {"run_time_us": 9.0, "load_time_ms": 3.0, "memory_bytes": 2048},
             "metadata": details.get("metadata", {}), "a field of tomorrow": 1,
@@ -350,3 +350,7 @@ def serving(suite: FakeSuite) -> Iterator[str]:
         server.shutdown()
         server.server_close()
         thread.join()
+
+
+def _listed(files: dict[str, bytes]) -> list[dict[str, Any]]:
+    return [{"path": name, "size": len(body), "sha256": sha256(body).hexdigest()} for name, body in files.items()]

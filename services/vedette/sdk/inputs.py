@@ -127,7 +127,10 @@ def _few(names: list[str]) -> str:
 
 def _array(data: Any, name: object) -> Any:
     try:
-        return np.asarray(data)
+        array = np.asarray(data)
+        if array.dtype.kind in "SU" and not isinstance(data, np.ndarray):
+            return np.asarray(data, dtype=object)  # numpy has made text of the numbers beside text
+        return array
     except ValueError as error:
         raise InvalidArgument(f"{name}: the rows have different lengths") from error
 

@@ -107,7 +107,7 @@ def _train_digits(split: Split) -> tuple[Conversion, float]:
     from sklearn.pipeline import make_pipeline
     from sklearn.preprocessing import MinMaxScaler
 
-    network = MLPClassifier((64,), early_stopping=True, max_iter=100, random_state=SEED)
+    network = MLPClassifier((64,), learning_rate_init=0.005, max_iter=400, random_state=SEED)
     model = make_pipeline(MinMaxScaler(), network)
     model.fit(split.train.reshape(len(split.train), -1), split.train_target)
     conversion = from_sklearn(model, split.test, label_names=split.names, target="digit")
