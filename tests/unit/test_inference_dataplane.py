@@ -8,9 +8,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-
 from tests import inference_models as models
 from tests.inference_rig import Rig, first, inference, request, tensor
+
 from vedette.core.errors import DeadlineExceeded, InvalidArgument, ModelFailed, NotFound, Overloaded, Unimplemented
 from vedette.core.models import Limits, ModelRef, Variant
 from vedette.core.tensors import RequestedOutput

@@ -1,0 +1,234 @@
+"""The loader: load aside, swap, drain, free; what serves goes on serving whatever fails."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import numpy as np
+import psutil
+import pytest
+
+from tests import inference_models as models
+from tests.inference_rig import Rig, first, inference
+from vedette.core.errors import NotFound, Unavailable
+from vedette.core.models import CaptureSettings, EndpointConfig, SessionOptions, Variant
+from vedette.testing.registry import MemoryRegistry
+
+
+@pytest.fixture
+async def rig(tmp_path: Path) -> AsyncIterator[Rig]:
+    """A running inference room."""
+    async with inference(tmp_path) as made:
+        yield made
+
+
+async def test_a_hundred_switches_under_load_lose_no_request_and_mix_no_answers(rig: Rig) -> None:
+    """Every answer is the one of the version it names, and none fails, while versions change a hundred times."""
+    rig.register("adder", models.constant_adder(1.0), models.constant_adder(2.0))
+    await rig.deploy("adder")
+    answered: list[tuple[str, float]] = []
+    switching = True
+
+    async def ask() -> None:
+        while switching:
+            answer = await rig.infer("adder", [[0.0]])
+            answered.append((answer.version, first(answer)[0][0]))
+            await asyncio.sleep(0)
+
+    callers = [asyncio.create_task(ask()) for _ in range(4)]
+    for switch in range(100):
+        await rig.deploy("adder", Variant("primary", 1 + (switch + 1) % 2))
+    switching = False
+    await asyncio.gather(*callers)
+    assert {answer for answer in answered} == {("1", 1.0), ("2", 2.0)}
+    assert rig.metrics.value("vedette_requests_total", code="OK") == len(answered)
+
+
+async def test_threaded_requests_survive_switches_and_their_version_is_freed_after_them(rig: Rig) -> None:
+    """A request in a thread keeps its version alive until it is answered; then the memory is given back."""
+    rig.register("slow", models.slow(300), models.slow(299))
+    await rig.deploy("slow")
+    old = rig.router.route("slow").variants[0].batcher.runtime
+    waiting = [asyncio.create_task(rig.infer("slow", np.ones((1, 256)))) for _ in range(6)]
+    await asyncio.sleep(0)
+    await rig.deploy("slow", Variant("primary", 2))
+    assert {answer.version for answer in await asyncio.gather(*waiting)} == {"1"}
+    await rig.loader.settled()
+    with pytest.raises(Unavailable):
+        old.run({}, ())
+    assert rig.metrics.value("vedette_models_loaded") == 1
+
+
+async def test_a_failed_load_leaves_the_old_version_serving(rig: Rig) -> None:
+    """Wrong bytes, a graph that does not load, an unknown provider: reported with the reason, nothing changes."""
+    rig.register("adder", models.constant_adder(1.0), models.constant_adder(2.0))
+    broken = rig.registry.add_version(
+        "adder", 3, {"model.onnx": b"no graph"}, signature=models.constant_adder(3.0).signature
+    )
+    rig.registry.corrupt(rig.registry.versions["adder", 2], "model.onnx", models.constant_adder(9.0).data)
+    assert broken.version == 3
+    await rig.deploy("adder")
+    for bad, reason in (
+        (Variant("primary", 2), "digest"),
+        (Variant("primary", 3), ""),
+        (Variant("primary", 1, options=SessionOptions(providers=("TPUExecutionProvider",))), "TPUExecutionProvider"),
+    ):
+        await rig.deploy("adder", bad, state="failed")
+        report = rig.registry.last_report("adder")
+        assert report is not None
+        assert report.reason
+        assert reason in report.reason
+        assert first(await rig.infer("adder", [[0.0]])) == [[1.0]]
+    assert rig.metrics.value("vedette_model_load_failures_total", endpoint="adder") == 3
+    await rig.deploy("adder")
+    assert rig.loader.why_not_ready() == ""
+
+
+async def test_an_endpoint_whose_first_load_failed_is_unavailable_with_the_reason(rig: Rig) -> None:
+    """Callers learn why it does not serve; a later good deployment serves."""
+    rig.registry.add_version("net", 1, {"model.onnx": b"no graph"}, signature=models.mlp().signature)
+    await rig.deploy("net", state="failed")
+    with pytest.raises(Unavailable, match="not ready"):
+        await rig.infer("net", np.zeros((1, 30)))
+    rig.register("net", models.mlp())
+    await rig.deploy("net")
+    await rig.infer("net", np.zeros((1, 30)))
+
+
+async def test_settings_that_cannot_be_kept_are_refused_at_load(rig: Rig) -> None:
+    """A capture mode or an excluded column that this service cannot honour fails the deployment."""
+    rig.register("adder", models.constant_adder(1.0))
+    for settings in (
+        CaptureSettings(sampling_percent=100, mode="strict"),
+        CaptureSettings(sampling_percent=100, exclude=("salary",)),
+    ):
+        await rig.deploy("adder", state="failed", capture=settings)
+
+
+async def test_one_version_is_loaded_once_for_all_who_use_it(rig: Rig) -> None:
+    """Variants and endpoints share a session; it goes with the last of them."""
+    rig.register("adder", models.constant_adder(1.0))
+    await rig.deploy("one", Variant("a", 1), Variant("b", 1), model="adder")
+    await rig.deploy("two", model="adder")
+    runtimes = {id(v.batcher.runtime) for name in ("one", "two") for v in rig.router.route(name).variants}
+    assert len(runtimes) == 1
+    assert len(rig.registry.fetches) == 1
+    assert rig.metrics.value("vedette_models_loaded") == 1
+    rig.registry.remove("one")
+    await rig.registry.reported("one", "removed")
+    await rig.loader.settled()
+    assert first(await rig.infer("two", [[0.0]])) == [[1.0]]
+    rig.registry.remove("two")
+    await rig.registry.reported("two", "removed")
+    await rig.loader.settled()
+    assert rig.metrics.value("vedette_models_loaded") == 0
+
+
+async def test_a_deleted_endpoint_leaves_nothing_behind(rig: Rig) -> None:
+    """Route, statistics, metrics and the kept deployment are gone."""
+    rig.register("adder", models.constant_adder(1.0))
+    await rig.deploy("adder")
+    await rig.infer("adder", [[0.0]])
+    rig.registry.remove("adder")
+    await rig.registry.reported("adder", "removed")
+    await rig.loader.settled()
+    with pytest.raises(NotFound):
+        await rig.infer("adder", [[0.0]])
+    assert rig.dataplane.statistics() == []
+    assert [key for key in rig.metrics.values if ("endpoint", "adder") in key[1]] == []
+    assert rig.cache.remembered() == []
+
+
+async def test_unload_gives_the_memory_back(rig: Rig) -> None:
+    """Loading 160 MB and unloading it returns most of it to the system."""
+    rig.register("big", models.big(160))
+    process = psutil.Process()
+    gc.collect()
+    before = process.memory_info().rss
+    await rig.deploy("big")
+    await rig.infer("big", [[1.0]])
+    loaded = process.memory_info().rss - before
+    assert loaded > 120 << 20
+    await rig.dataplane.unload("big")
+    await rig.loader.settled()
+    gc.collect()
+    assert process.memory_info().rss - before < loaded * 0.3
+
+
+async def test_predictions_go_on_while_the_registry_is_down_and_changes_arrive_afterwards(rig: Rig) -> None:
+    """The watch is taken up again where it broke."""
+    rig.register("adder", models.constant_adder(1.0), models.constant_adder(2.0))
+    await rig.deploy("adder")
+    rig.registry.down = True
+    assert first(await rig.infer("adder", [[0.0]])) == [[1.0]]
+    rig.registry.deploy("adder", EndpointConfig("adder", (Variant("primary", 2),)))
+    rig.registry.down = False
+    await rig.registry.reported("adder", "ready", 2)
+    assert first(await rig.infer("adder", [[0.0]])) == [[2.0]]
+    assert rig.metrics.value("vedette_registry_connected") == 1
+
+
+async def test_a_restart_serves_what_was_served_though_the_registry_is_down(tmp_path: Path) -> None:
+    """Artifacts and deployments are kept; the last good one counts, not a newer one that failed."""
+    registry = MemoryRegistry()
+    async with inference(tmp_path, registry=registry) as rig:
+        rig.register("adder", models.constant_adder(1.0))
+        rig.registry.add_version("adder", 2, {"model.onnx": b"no"}, signature=models.constant_adder(2.0).signature)
+        await rig.deploy("adder")
+        await rig.deploy("adder", Variant("primary", 2), state="failed")
+    registry.down = True
+    async with inference(tmp_path, registry=registry) as rig:
+        await rig.loader.settled()
+        assert rig.dataplane.ready() == ""
+        assert first(await rig.infer("adder", [[0.0]])) == [[1.0]]
+        registry.remove("adder")
+        registry.down = False
+        await registry.reported("adder", "removed")
+        with pytest.raises(NotFound):
+            await rig.infer("adder", [[0.0]])
+
+
+async def test_a_restart_without_cache_and_registry_is_not_ready(tmp_path: Path) -> None:
+    """Ready means that the wanted state is known."""
+    registry = MemoryRegistry()
+    registry.down = True
+    async with inference(tmp_path, registry=registry) as rig:
+        assert rig.dataplane.ready() == "waiting for the registry"
+
+
+async def test_a_damaged_artifact_in_the_cache_is_fetched_again(tmp_path: Path) -> None:
+    """Nothing is loaded whose bytes do not match; the cache mends itself."""
+    registry = MemoryRegistry()
+    async with inference(tmp_path, registry=registry) as rig:
+        rig.register("adder", models.constant_adder(1.0))
+        await rig.deploy("adder")
+    (graph,) = tmp_path.glob("artifacts/*/model.onnx")
+    graph.write_bytes(models.constant_adder(5.0).data)
+    async with inference(tmp_path, registry=registry) as rig:
+        await registry.reported("adder", "ready")
+        await rig.loader.settled()
+        assert first(await rig.infer("adder", [[0.0]])) == [[1.0]]
+    assert len(registry.fetches) == 2
+
+
+async def test_a_wish_that_was_overtaken_is_skipped(rig: Rig) -> None:
+    """Of many changes in a row only the first and the newest need to be loaded."""
+    rig.register("adder", *(models.constant_adder(float(v)) for v in range(1, 21)))
+    for version in range(1, 21):
+        last = rig.registry.deploy("adder", EndpointConfig("adder", (Variant("primary", version),)))
+    await rig.registry.reported("adder", "ready", last.generation)
+    assert first(await rig.infer("adder", [[0.0]])) == [[20.0]]
+    assert len(rig.registry.fetches) < 10
+
+
+async def test_the_cache_is_swept_of_what_nobody_names(rig: Rig) -> None:
+    """Artifacts of replaced versions go once they have not been used for a while."""
+    rig.register("adder", models.constant_adder(1.0), models.constant_adder(2.0))
+    await rig.deploy("adder")
+    await rig.deploy("adder", Variant("primary", 2))
+    await rig.loader.settled()
+    assert rig.cache.sweep(rig.residents.digests) == []
+    assert rig.cache.sweep(rig.residents.digests, grace_s=0.0) == [rig.registry.versions["adder", 1].digest]
