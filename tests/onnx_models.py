@@ -78,7 +78,7 @@ def square_root(columns: int = 4) -> bytes:
 
 
 def lookup() -> bytes:
-    """y = (10, 20, 30)[index]: the run itself fails for an index outside the table."""
+    """y = (10, 20, 30)[index]: the run refuses an index outside the table."""
     node = helper.make_node("Gather", ["table", "index"], ["y"])
     return model(
         [node],
@@ -86,6 +86,12 @@ def lookup() -> bytes:
         {"y": ("FP32", ("rows",))},
         {"table": np.array([10, 20, 30], np.float32)},
     )
+
+
+def reshaped() -> bytes:
+    """y = x in the given shape: the run fails, through no rule of the protocol, when the counts differ."""
+    node = helper.make_node("Reshape", ["x", "shape"], ["y"])
+    return model([node], {"x": ("FP32", ("count",)), "shape": ("INT64", (1,))}, {"y": ("FP32", ("same",))})
 
 
 def slow(size: int = 512, rounds: int = 40) -> bytes:

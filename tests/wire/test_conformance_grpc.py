@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import grpc
 import numpy as np
 import pytest
-from tests.wire.target import DATATYPES, Identity, Target
+from tests.wire.target import DATATYPES, LEAK, Identity, Target
 from tritonclient.grpc import service_pb2 as pb
 from tritonclient.grpc import service_pb2_grpc
 
@@ -233,12 +233,25 @@ def test_a_deadline_ends_the_call_and_nothing_else(stub, target: Target) -> None
 
 @pytest.mark.ours
 def test_a_failing_model_is_an_internal_error_in_plain_words(stub) -> None:
-    """The run itself fails on an index outside the table: INTERNAL, with the code in trailing metadata."""
-    made = pb.ModelInferRequest(model_name="lookup", raw_input_contents=[struct.pack("<q", 7)])
-    made.inputs.add(name="index", datatype="INT64", shape=[1])
+    """INTERNAL with the code in trailing metadata, and not a word of where in which library it failed."""
+    raw = [bytes(12), struct.pack("<q", 7)]
+    made = pb.ModelInferRequest(model_name="reshaped", raw_input_contents=raw)
+    made.inputs.add(name="x", datatype="FP32", shape=[3])
+    made.inputs.add(name="shape", datatype="INT64", shape=[1])
     error = refused(stub.ModelInfer, made)
     assert error.code() is Code.INTERNAL
     assert dict(error.trailing_metadata())["vedette-code"] == "model_failed"
+    assert not LEAK.search(error.details())
+
+
+@pytest.mark.ours
+def test_a_value_that_the_graph_refuses_is_an_invalid_argument(stub) -> None:
+    """An index outside the model's table is the caller's mistake."""
+    made = pb.ModelInferRequest(model_name="lookup", raw_input_contents=[struct.pack("<q", 7)])
+    made.inputs.add(name="index", datatype="INT64", shape=[1])
+    error = refused(stub.ModelInfer, made)
+    assert error.code() is Code.INVALID_ARGUMENT
+    assert not LEAK.search(error.details())
 
 
 @pytest.mark.ours

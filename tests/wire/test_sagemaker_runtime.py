@@ -151,7 +151,12 @@ def test_a_body_that_does_not_fit_is_a_model_error(runtime, body: bytes) -> None
 
 def test_a_model_that_fails_is_a_model_error_of_a_server(runtime) -> None:
     """The run itself fails: 424 and 500 as the original status, and boto3 does not send it again."""
-    response = refused(runtime, EndpointName="lookup", Body=b"7")
+    tensors = [
+        {"name": "x", "datatype": "FP32", "shape": [3], "data": [1, 2, 3]},
+        {"name": "shape", "datatype": "INT64", "shape": [1], "data": [7]},
+    ]
+    body = json.dumps({"inputs": tensors}).encode()
+    response = refused(runtime, EndpointName="reshaped", ContentType="application/json", Body=body)
     assert response["Error"]["Code"] == "ModelError"
     assert response["OriginalStatusCode"] == 500
     assert response["ResponseMetadata"]["RetryAttempts"] == 0

@@ -73,7 +73,7 @@ def _rpc(name: str, action: Action, handler: Callable[..., Any]) -> Rpc:
 
 def _refusal(what: str) -> Callable[..., Any]:
     async def refuse(_request: object, _context: Context) -> None:
-        raise Unimplemented(f"vedette does not support {what}")
+        raise Unimplemented(f"vedette does not support {what}; see the limits in the README")
 
     return refuse
 
