@@ -28,7 +28,7 @@ def run(suite: FakeSuite, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> It
     runner = CliRunner()
     with serving(suite) as address:
         environment = {"VEDETTE_REGISTRY_URL": address, "VEDETTE_INFERENCE_URL": address}
-        yield lambda *arguments, input=None: runner.invoke(app, list(arguments), input=input, env=environment)
+        yield lambda *arguments, text=None: runner.invoke(app, list(arguments), input=text, env=environment)
 
 
 def ok(result: Result) -> str:
@@ -116,7 +116,7 @@ def test_the_life_of_an_endpoint(run, suite: FakeSuite) -> None:
     assert "90%" in ok(run("endpoint", "show", "eu"))
     assert json.loads(ok(run("endpoint", "show", "eu", "--json")))["generations"][0]["cause"] == "create"
     ok(run("endpoint", "rollback", "eu", "--to", "1"))
-    assert suite.asked[-2].body == b'{"generation":1}'
+    assert b'{"generation":1}' in [asked.body for asked in suite.asked if asked.path.endswith("/rollback")]
     assert ok(run("endpoint", "list")).splitlines()[1].startswith("eu\tInService\tiris\t")
     assert json.loads(ok(run("endpoint", "list", "--status", "failed", "--json"))) == []
     ok(run("endpoint", "stop", "eu"))
@@ -164,7 +164,7 @@ def test_rows_come_in_many_forms(run, name: str, content: bytes) -> None:
     Path(name).write_bytes(content)
     expected = ["versicolor", "setosa"]
     for arguments, text in (([name], None), (["-"], content), ([], content)):
-        document = json.loads(ok(run("predict", "iris", *arguments, "--json", input=text)))
+        document = json.loads(ok(run("predict", "iris", *arguments, "--json", text=text)))
         assert document["labels"] == expected
         assert document["outputs"]["label"] == [1, 0]
 
@@ -184,9 +184,9 @@ def test_text_columns_and_empty_fields(run, suite: FakeSuite) -> None:
         {"name": "city", "datatype": "BYTES", "shape": [-1, 1]},
     ]
     suite.metadata["mixed"] = METADATA | {"name": "mixed", "inputs": inputs, "signature": {}}
-    document = json.loads(ok(run("predict", "mixed", "--json", input='city,age\n"Ulm, Stadt",3\nBern,\n')))
+    document = json.loads(ok(run("predict", "mixed", "--json", text='city,age\n"Ulm, Stadt",3\nBern,\n')))
     assert document["outputs"] == {"age_out": [[3.0], [None]], "city_out": [["Ulm, Stadt"], ["Bern"]]}
-    document = json.loads(ok(run("predict", "mixed", "--no-header", "--json", input="3,Ulm\n4,Bern\n")))
+    document = json.loads(ok(run("predict", "mixed", "--no-header", "--json", text="3,Ulm\n4,Bern\n")))
     assert document["outputs"]["city_out"] == [["Ulm"], ["Bern"]]
 
 
@@ -310,6 +310,5 @@ def commands() -> list[list[str]]:
 def test_every_command_explains_itself_by_example(command: list[str]) -> None:
     """--help names what it does and, for what runs, shows at least one line to type."""
     text = ok(CliRunner().invoke(app, [*command, "--help"]))
-    assert (len(command) == 1 and command[0] in ("model", "endpoint")) or f"vedette {' '.join(command)}" in text.split(
-        "Examples"
-    )[1]
+    if command not in (["model"], ["endpoint"]):
+        assert f"vedette {' '.join(command)}" in text.split("Examples")[1]

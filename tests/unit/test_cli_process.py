@@ -55,7 +55,8 @@ def test_a_terminal_gets_tables(tmp_path: Path) -> None:
     with serving(suite) as address:
         ours, theirs = pty.openpty()
         environment = {**os.environ, "TERM": "xterm-256color", "COLUMNS": "200"}
-        process = subprocess.Popen([*VEDETTE, "model", "list", "--registry", address], stdout=theirs, stderr=theirs, stdin=theirs, cwd=tmp_path, env=environment)  # fmt: skip
+        command = [*VEDETTE, "model", "list", "--registry", address]
+        process = subprocess.Popen(command, stdout=theirs, stderr=theirs, stdin=theirs, cwd=tmp_path, env=environment)
         os.close(theirs)
         shown = b""
         try:
@@ -83,7 +84,8 @@ def test_a_port_that_is_taken_is_one_clear_line(tmp_path: Path) -> None:
         port = address.rpartition(":")[2]
         environment = {key: value for key, value in os.environ.items() if not key.startswith("VEDETTE_")}
         environment |= {"VEDETTE_REGISTRY__PORT": port, "VEDETTE_REGISTRY__GRPC_PORT": "0"}
-        done = subprocess.run([*VEDETTE, "serve", "registry"], cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=60, check=False)  # fmt: skip
+        command = [*VEDETTE, "serve", "registry"]
+        done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 1
     assert f"cannot listen on 127.0.0.1:{port}" in done.stderr
     assert done.stderr.count("\n") == 1

@@ -65,7 +65,7 @@ def test_one_tensor_for_each_column() -> None:
     ("data", "metadata", "text"),
     [
         ([[1, 2], [3]], MATRIX, "different lengths"),
-        ([["a", 1, 2]], MATRIX, "takes numbers; 'a' is not one"),
+        ([[1, 2, "a"]], MATRIX, "takes numbers; 'a' is not one"),
         ({"x": [1.5]}, one("INT32"), "do not fit without loss"),
         ([300], one("UINT8"), "out of its range"),
         ([-1], one("UINT8"), "out of its range"),
