@@ -85,6 +85,8 @@ class OipHttp:
         inference.endpoint = params["model"]
         if "version" in params:
             inference.version = params["version"]
+        inference.target_variant = request.headers.get("x-amzn-sagemaker-target-variant") or ""
+        inference.inference_id = request.headers.get("x-amzn-sagemaker-inference-id") or ""
         response = await self._dataplane.infer(inference, protocol="http", received=received)
         body, json_length = encode_response(response, _binary_outputs(inference, response))
         if json_length is None:
