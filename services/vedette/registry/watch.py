@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator
-from dataclasses import dataclass, field
 
 from vedette.core.errors import Unavailable, VedetteError
 from vedette.core.metrics import Metrics
@@ -16,23 +15,6 @@ from vedette.core.ports import Catalog, Change, Synced
 
 PAGE = 100
 PUMP_S = 5.0
-
-
-@dataclass(slots=True)
-class _Cursor:
-    """Where one watcher stands."""
-
-    revision: int
-    ahead: dict[str, int] = field(default_factory=dict)
-    """Endpoint -> revision sent with the whole state although it is newer than `revision`."""
-
-    def fresh(self, changes: list[Change]) -> list[Change]:
-        """Move over these changes and return those that were not sent before."""
-        news = [change for change in changes if self.ahead.get(change.endpoint, 0) < change.revision]
-        if changes:
-            self.revision = changes[-1].revision
-            self.ahead = {name: at for name, at in self.ahead.items() if at > self.revision}
-        return news
 
 
 class Watch:
@@ -67,43 +49,44 @@ class Watch:
         bell = asyncio.Event()
         self._bells.add(bell)
         self._watchers.inc()
+        revision, whole, synced = after, after <= 0, False
         try:
-            cursor, whole, synced = _Cursor(after), after <= 0, False
             while not self._closed:
                 bell.clear()
                 if whole:
-                    cursor, synced = _Cursor(0), True
-                    async for event in self._whole(cursor):
-                        yield event
-                while page := await asyncio.to_thread(self._page, cursor.revision):
-                    for change in cursor.fresh(page):
+                    revision, synced = await asyncio.to_thread(self._newest), False
+                    async for change in self._state(revision):
                         yield change
-                whole = page is None
-                if not whole and not synced:
-                    yield Synced(cursor.revision)
-                    synced = True
-                if not whole and not self._closed:
+                while page := await asyncio.to_thread(self._page, revision):
+                    for change in page:
+                        yield change
+                        revision = change.revision
+                if page is None:
+                    whole = True
+                    continue
+                if not synced:
+                    yield Synced(revision, whole=whole)
+                whole, synced = False, True
+                if not self._closed:
                     await bell.wait()
             raise Unavailable("the registry is stopping")
         finally:
             self._bells.discard(bell)
             self._watchers.dec()
 
-    async def _whole(self, cursor: _Cursor) -> AsyncIterator[Change | Synced]:
-        """The last change of everything wanted, a page at a time.
+    async def _state(self, until: int) -> AsyncIterator[Change]:
+        """The last change of everything wanted, up to a revision, a page at a time.
 
-        Pages are read one after another while the world goes on: `cursor` stays where the first was read, and
-        remembers what came with a later one.
+        The world goes on between pages: what changes meanwhile has a revision over `until` and comes from the log
+        before `Synced` is said.
         """
-        cursor.revision = await asyncio.to_thread(self._newest)
         sent = 0
         while page := await asyncio.to_thread(self._desired, sent):
             for change in page:
+                if change.revision > until:
+                    return
                 yield change
                 sent = change.revision
-                if sent > cursor.revision:
-                    cursor.ahead[change.endpoint] = sent
-        yield Synced(cursor.revision, whole=True)
 
     def _newest(self) -> int:
         with self._catalog.read() as view:
