@@ -60,7 +60,7 @@ def settings() -> str:
     ]
     for name, module in SERVICES.items():
         lines += ["", f"## [{name}]", "", "| field | default | meaning |", "|---|---|---|"]
-        for field, info in module.settings.model_fields.items():
+        for field, info in module.load_class(name).model_fields.items():
             default = info.get_default(call_default_factory=True)
             shown = default if not isinstance(default, Path) else str(default)
             lines.append(f"| `{field}` | `{shown!r}` | {' '.join((info.description or '').split())} |")
