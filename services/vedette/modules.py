@@ -138,7 +138,8 @@ def plan(names: Sequence[str], config_file: Path | None = None) -> list[ServiceP
         plans.append(
             ServicePlan(
                 service=name,
-                command=(sys.executable, "-m", "vedette.modules"),
+                # -P: a file in the user's folder never stands for a module
+                command=(sys.executable, "-P", "-m", "vedette.modules"),
                 config_file=str(config_file or ""),
                 host=settings.host,
                 port=settings.port,
@@ -181,7 +182,9 @@ def main(arguments: Sequence[str]) -> int:
 
 def _work(name: str, settings: ServiceSettings, place: Place) -> int:
     from vedette.chassis.logs import configure_logging
+    from vedette.chassis.place import allow_many_connections
 
+    allow_many_connections()
     configure_logging(name, level=settings.log_level, form=settings.log_format)
     try:
         with _Installed(name):

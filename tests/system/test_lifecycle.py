@@ -137,6 +137,18 @@ def test_requests_in_flight_finish(tmp_path: Path) -> None:
         connection.close()
 
 
+def test_a_stuck_request_does_not_hold_the_end_up(tmp_path: Path) -> None:
+    """What is not finished within the drain timeout is given up, and the service still ends in order."""
+    with toy(tmp_path, drain_timeout_s="1") as suite:
+        connection = http.client.HTTPConnection(*address(suite.url("toy")), timeout=20)
+        connection.request("GET", "/wait/60")
+        until(lambda: get(suite.url("toy") + "/livez")[0] == 200)
+        began = time.monotonic()
+        assert suite.stop("toy") == 0
+        assert time.monotonic() - began < 10
+        connection.close()
+
+
 def test_drain_delay_answers_but_is_not_ready(tmp_path: Path) -> None:
     """Between SIGTERM and the end of accepting, work is done while /readyz and gRPC health say not ready."""
     with toy(tmp_path, drain_delay_s="2") as suite:

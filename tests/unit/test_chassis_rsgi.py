@@ -83,11 +83,12 @@ async def serving(
     routes: tuple[Route, ...], *, receive_timeout_s: float = 30.0, asgi: AsgiBridge | None = None, **settings: Any
 ) -> AsyncIterator[tuple[Address, HttpFront]]:
     """A front on a free port."""
+    idle_timeout_s = settings.pop("idle_timeout_s", 10.0)
     front = HttpFront(
         routes,
         service="test",
         metrics=settings.pop("metrics", None) or CellMetrics.alone(),
-        max_request_bytes=LIMIT,
+        max_request_bytes=settings.pop("max_request_bytes", LIMIT),
         receive_timeout_s=receive_timeout_s,
         asgi=asgi,
         **settings,
@@ -95,7 +96,7 @@ async def serving(
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         listener.listen()
-        server = HttpServer(front, listener)
+        server = HttpServer(front, listener, idle_timeout_s=idle_timeout_s)
         await server.start()
         sweep = asyncio.create_task(front.sweep())
         try:
@@ -250,6 +251,42 @@ async def test_good_clients_do_not_notice_slow_ones(handlers: Handlers) -> None:
         assert (await ask(address, post(b"hello"))).body == b"hello"
         for _, writer in stalled:
             writer.close()
+
+
+@pytest.mark.parametrize("sent", [b"", b"GET /items/a HT", b"GET /items/a HTTP/1.1\r\nHost: test\r\nX: "])
+async def test_silent_and_slow_heads_are_closed(handlers: Handlers, sent: bytes) -> None:
+    """A connection on which no whole head arrives in time is closed, and so is one left idle."""
+    async with serving(handlers.routes(), idle_timeout_s=0.3) as (address, _):
+        reader, writer = await asyncio.open_connection(*address)
+        writer.write(sent)
+        assert await asyncio.wait_for(reader.read(), 5) == b""
+        writer.close()
+        assert (await ask(address, request("GET /items/a"))).closed is False
+        reader, writer = await asyncio.open_connection(*address)
+        writer.write(request("GET /items/a"))
+        assert (await asyncio.wait_for(reader.read(), 5)).startswith(b"HTTP/1.1 200")
+        writer.close()
+
+
+async def test_large_bodies_share_a_limit(handlers: Handlers) -> None:
+    """Bodies that together would take more memory than allowed are refused as overloaded, until others end."""
+    large = b"x" * (LIMIT - 10)
+    async with serving(handlers.routes(), max_request_bytes=4 * LIMIT, max_buffered_bytes=5 * LIMIT) as (
+        address,
+        front,
+    ):
+        reader, writer = await asyncio.open_connection(*address)
+        writer.write(request("POST /echo", f"Content-Length: {4 * LIMIT}", body=b"x"))
+        await _until(lambda: front.flights.buffered)
+        for _ in range(2):
+            assert (await ask(address, post(large))).status == 200, "small ones are not counted"
+            assert (await ask(address, post(large * 2))).status == 429
+            assert (await ask(address, chunked(large, large))).status == 429
+        writer.write(b"x" * (4 * LIMIT - 1))
+        assert (await reader.readuntil(b"\r\n")).startswith(b"HTTP/1.1 200")
+        writer.close()
+        assert (await ask(address, post(large * 2))).status == 200
+        await _until(lambda: front.flights.buffered == 0)
 
 
 @pytest.mark.parametrize(

@@ -10,9 +10,9 @@ from pathlib import Path
 import numpy as np
 import psutil
 import pytest
-
 from tests import inference_models as models
 from tests.inference_rig import Rig, first, inference
+
 from vedette.core.errors import NotFound, Unavailable
 from vedette.core.models import CaptureSettings, EndpointConfig, SessionOptions, Variant
 from vedette.testing.registry import MemoryRegistry
@@ -43,7 +43,7 @@ async def test_a_hundred_switches_under_load_lose_no_request_and_mix_no_answers(
         await rig.deploy("adder", Variant("primary", 1 + (switch + 1) % 2))
     switching = False
     await asyncio.gather(*callers)
-    assert {answer for answer in answered} == {("1", 1.0), ("2", 2.0)}
+    assert set(answered) == {("1", 1.0), ("2", 2.0)}
     assert rig.metrics.value("vedette_requests_total", code="OK") == len(answered)
 
 
@@ -199,14 +199,19 @@ async def test_a_restart_without_cache_and_registry_is_not_ready(tmp_path: Path)
         assert rig.dataplane.ready() == "waiting for the registry"
 
 
+def damage(folder: Path, data: bytes) -> None:
+    """Write other bytes over the only cached graph."""
+    (graph,) = folder.glob("artifacts/*/model.onnx")
+    graph.write_bytes(data)
+
+
 async def test_a_damaged_artifact_in_the_cache_is_fetched_again(tmp_path: Path) -> None:
     """Nothing is loaded whose bytes do not match; the cache mends itself."""
     registry = MemoryRegistry()
     async with inference(tmp_path, registry=registry) as rig:
         rig.register("adder", models.constant_adder(1.0))
         await rig.deploy("adder")
-    (graph,) = tmp_path.glob("artifacts/*/model.onnx")
-    graph.write_bytes(models.constant_adder(5.0).data)
+    damage(tmp_path, models.constant_adder(5.0).data)
     async with inference(tmp_path, registry=registry) as rig:
         await registry.reported("adder", "ready")
         await rig.loader.settled()

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from typing import Any, Protocol
 
-from vedette.chassis.flights import Flight
+from vedette.chassis.flights import LARGE_BODY, Flight, Flights
 from vedette.core.errors import InvalidArgument, TooLarge
 
 _FREE_CHUNKS = 4096
@@ -58,11 +58,11 @@ async def whole_chunks(protocol: Transport) -> AsyncIterator[bytes]:
             ended = True
 
 
-async def read_chunks(protocol: Transport, flight: Flight, *, max_bytes: int) -> bytes:
+async def read_chunks(protocol: Transport, flights: Flights, flight: Flight, *, max_bytes: int) -> bytes:
     """A body of unknown length, counted while it comes.
 
     Raises:
-        TooLarge: over the cap. InvalidArgument: as `whole_chunks`.
+        TooLarge: over the cap. Overloaded: as `Flights.hold`. InvalidArgument: as `whole_chunks`.
     """
     chunks: list[bytes] = []
     total = 0
@@ -71,15 +71,19 @@ async def read_chunks(protocol: Transport, flight: Flight, *, max_bytes: int) ->
         total += len(chunk)
         if total > max_bytes:
             raise too_large(max_bytes)
+        if total > LARGE_BODY:
+            flights.hold(flight, total)
         chunks.append(chunk)
     flight.reading = False
     return b"".join(chunks)
 
 
-def check_length(length: str, max_bytes: int) -> None:
-    """Hold a Content-Length to the cap. Raises TooLarge; the server has checked that it is a number."""
-    if int(length) > max_bytes:
+def check_length(length: str, max_bytes: int) -> int:
+    """The number in a Content-Length, held to the cap. Raises TooLarge; the server has checked that it is one."""
+    size = int(length)
+    if size > max_bytes:
         raise too_large(max_bytes)
+    return size
 
 
 async def discard(protocol: Transport, flight: Flight, *, max_bytes: int) -> None:

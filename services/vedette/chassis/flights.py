@@ -11,13 +11,16 @@ import asyncio
 from collections.abc import Callable
 from typing import Any
 
+from vedette.core.errors import Overloaded
+
 SWEEP_S = 0.25
+LARGE_BODY = 64 * 1024
 
 
 class Flight:
     """One request. `reading` while its body is awaited; `received` bytes so far, for streamed bodies."""
 
-    __slots__ = ("expired", "gone", "protocol", "reading", "received", "seen", "streaming", "task", "watch")
+    __slots__ = ("buffered", "expired", "gone", "protocol", "reading", "received", "seen", "streaming", "task", "watch")
 
     def __init__(self, protocol: Any, task: asyncio.Task[Any] | None) -> None:
         self.protocol = protocol
@@ -25,6 +28,7 @@ class Flight:
         self.reading = False
         self.streaming = False
         self.received = 0
+        self.buffered = 0
         self.seen = 0.0
         self.expired = False
         self.gone = False
@@ -34,9 +38,11 @@ class Flight:
 class Flights:
     """The set of flights. A flight is put in and taken out by its request; `sweep` runs until cancelled."""
 
-    def __init__(self, *, receive_timeout_s: float, minimum_rate: int = 16 * 1024) -> None:
+    def __init__(self, *, receive_timeout_s: float, max_buffered_bytes: int, minimum_rate: int = 16 * 1024) -> None:
         """`minimum_rate`: bytes per second that a streamed upload must keep up, averaged, after the timeout."""
         self.open: set[Flight] = set()
+        self.buffered = 0
+        self._max_buffered_bytes = max_buffered_bytes
         self._receive_timeout_s = receive_timeout_s
         self._minimum_rate = minimum_rate
 
@@ -63,9 +69,21 @@ class Flights:
         elif flight.watch is None and not flight.streaming:
             flight.watch = asyncio.create_task(_watch(flight))
 
+    def hold(self, flight: Flight, size: int) -> None:
+        """Account for a large body of `size` bytes until the flight leaves. Small ones are not worth the time.
+
+        Raises:
+            Overloaded: with it, the bodies in memory would be over the limit.
+        """
+        if self.buffered - flight.buffered + size > self._max_buffered_bytes:
+            raise Overloaded("too many large requests are being received; send again later")
+        self.buffered += size - flight.buffered
+        flight.buffered = size
+
     def leave(self, flight: Flight) -> None:
         """The request is answered or given up."""
         self.open.discard(flight)
+        self.buffered -= flight.buffered
         if flight.watch is not None:
             flight.watch.cancel()
 

@@ -20,8 +20,6 @@ from granian.server.embed import Server
 
 from vedette.core.errors import Unavailable
 
-HEADER_TIMEOUT_S = 10
-"""For the whole head of a request, and for an idle or silent connection."""
 _MAX_CONNECTIONS = 16_384
 _SO_ATTACH_FILTER = 26
 _TCP_INFO_UNACKED = 24
@@ -31,7 +29,8 @@ _TCP_INFO_UNACKED = 24
 class HttpServer:
     """Serves an RSGI application on a listening socket, which it does not own."""
 
-    def __init__(self, app: Any, listener: socket.socket) -> None:
+    def __init__(self, app: Any, listener: socket.socket, *, idle_timeout_s: float) -> None:
+        """`idle_timeout_s`: for the head of a request to arrive, and for a connection to stay without one."""
         self._listener = listener
         host, port = listener.getsockname()[:2]
         self._server = _Embedded(
@@ -43,7 +42,7 @@ class HttpServer:
             http=HTTPModes.http1,
             websockets=False,
             backlog=_MAX_CONNECTIONS,
-            http1_settings=HTTP1Settings(header_read_timeout=HEADER_TIMEOUT_S * 1000),
+            http1_settings=HTTP1Settings(header_read_timeout=round(idle_timeout_s * 1000)),
             log_enabled=False,
         )
         self._task: asyncio.Task[None] | None = None

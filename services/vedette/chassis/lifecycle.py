@@ -58,10 +58,11 @@ class Worker:
             metrics=metrics,
             max_request_bytes=settings.max_request_bytes,
             receive_timeout_s=settings.receive_timeout_s,
+            max_buffered_bytes=settings.max_buffered_bytes,
             asgi=bridge,
             tracer=self._tracer,
         )
-        self._http = HttpServer(self._front, place.listener)
+        self._http = HttpServer(self._front, place.listener, idle_timeout_s=settings.idle_timeout_s)
         self._grpc: GrpcServer | None = None
         if service.rpc:
             self._grpc = GrpcServer(

@@ -9,6 +9,7 @@ from __future__ import annotations
 import ctypes
 import json
 import os
+import resource
 import signal
 import socket
 from dataclasses import asdict, dataclass, field
@@ -17,6 +18,7 @@ from vedette.chassis.config import ConfigurationError, ServiceSettings
 
 _PR_SET_PDEATHSIG = 1
 _BACKLOG = 4096
+_OPEN_FILES = 65_536
 
 
 @dataclass(slots=True)
@@ -118,6 +120,14 @@ def open_place(settings: ServiceSettings) -> Place:
 def join_address(host: str, port: int) -> str:
     """`host:port`, with brackets around an IPv6 host."""
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+def allow_many_connections() -> None:
+    """Raise the limit of open files, which is 1,024 on most systems, as far as we may."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = _OPEN_FILES if hard == resource.RLIM_INFINITY else min(hard, _OPEN_FILES)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
 def die_with_parent(parent: int) -> None:

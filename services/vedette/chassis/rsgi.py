@@ -19,7 +19,7 @@ from typing import Any
 from vedette.chassis.asgi import AsgiBridge
 from vedette.chassis.bodies import Transport, check_length, discard, read_chunks
 from vedette.chassis.compression import choose_encoding, decode_body, encode_body
-from vedette.chassis.flights import Flight, Flights
+from vedette.chassis.flights import LARGE_BODY, Flight, Flights
 from vedette.chassis.http import HeaderMap, HttpRequest, HttpResponse, RenderError, Route
 from vedette.chassis.logs import REQUEST_ID, TRACE_ID, log_unexpected
 from vedette.chassis.problem import render_problem
@@ -42,6 +42,7 @@ class HttpFront:
         metrics: Metrics,
         max_request_bytes: int,
         receive_timeout_s: float,
+        max_buffered_bytes: int = 512 * 1024 * 1024,
         asgi: AsgiBridge | None = None,
         tracer: Tracer | None = None,
     ) -> None:
@@ -50,7 +51,7 @@ class HttpFront:
         self._asgi = asgi
         self._tracer = tracer
         self._max_bytes = max_request_bytes
-        self.flights = Flights(receive_timeout_s=receive_timeout_s)
+        self.flights = Flights(receive_timeout_s=receive_timeout_s, max_buffered_bytes=max_buffered_bytes)
         self.draining = False
         self._prefix = os.urandom(5).hex()
         self._numbers = itertools.count(1)
@@ -71,12 +72,13 @@ class HttpFront:
         if request_id is None or _SANE_ID.fullmatch(request_id) is None:
             request_id = f"{self._prefix}-{next(self._numbers):x}"
         REQUEST_ID.set(request_id)
+        method, path = scope.method, scope.path
         traceparent = headers.get("traceparent")
         if traceparent is not None:
             TRACE_ID.set(trace_id_of(traceparent))
         try:
-            match = self._router.match(scope.path)
-            if match is None or not (line := match.targets.get(scope.method)):
+            match = self._router.match(path)
+            if match is None or not (line := match.targets.get(method)):
                 line = await self._other(scope, protocol, flight, match, request_id)
                 if line is None:
                     return
@@ -103,12 +105,14 @@ class HttpFront:
             body = b""
             length = headers.get("content-length")
             if length is not None:
-                check_length(length, self._max_bytes)
+                size = check_length(length, self._max_bytes)
+                if size > LARGE_BODY:
+                    self.flights.hold(flight, size)
                 flight.reading = True
                 body = await protocol()
                 flight.reading = False
             elif headers.get("transfer-encoding") is not None:
-                body = await read_chunks(protocol, flight, max_bytes=self._max_bytes)
+                body = await read_chunks(protocol, self.flights, flight, max_bytes=self._max_bytes)
             coding = headers.get("content-encoding")
             if coding is not None:
                 body = decode_body(body, coding, max_bytes=self._max_bytes)

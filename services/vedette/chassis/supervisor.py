@@ -51,7 +51,7 @@ def supervise(plans: list[ServicePlan]) -> NoReturn:
     sys.stdout.flush()
     sys.stderr.flush()
     order = json.dumps([asdict(plan) for plan in plans])
-    os.execv(sys.executable, [sys.executable, "-m", __name__, order])  # noqa: S606 - our own interpreter
+    os.execv(sys.executable, [sys.executable, "-P", "-m", __name__, order])  # noqa: S606 - our own interpreter
 
 
 @dataclass(slots=True)
