@@ -144,6 +144,7 @@ class Capture:
                 await asyncio.sleep(_PAUSE_S)
             self._wake.clear()
             await self.flush()
+        await self.flush()
 
     async def flush(self) -> None:
         """Publish everything in the buffer now. A batch that the stream refuses is counted and gone."""
