@@ -25,13 +25,15 @@ from vedette.core.errors import InvalidArgument, Unavailable
 from vedette.core.models import Admission, ArtifactFile, Signature, TensorSpec
 from vedette.core.tensors import DATATYPES
 
+_SOURCE_ROOT = Path(__file__).absolute().parents[2]
+
 Step = Literal["files", "check", "load", "canary"]
 STEPS: tuple[Step, ...] = ("files", "check", "load", "canary")
 
 _MOST_REPORT_BYTES = 4 << 20
 _MOST_STDERR_BYTES = 4096
 _OUT_OF_MEMORY = re.compile(rb"bad_alloc|MemoryError|[Ff]ailed to allocate|annot allocate memory")
-_PASSED_ON = ("PATH", "PYTHONPATH", "LD_LIBRARY_PATH", "VIRTUAL_ENV", "HOME", "TMPDIR")
+_PASSED_ON = ("PATH", "LD_LIBRARY_PATH", "VIRTUAL_ENV", "HOME", "TMPDIR")
 """All that the child sees of our environment: what it takes to find its libraries, and no secret."""
 
 
@@ -122,6 +124,9 @@ def _child(folder: Path, limits: AdmissionLimits) -> Iterator[tuple[subprocess.P
 
 def _environment() -> dict[str, str]:
     passed = {name: os.environ[name] for name in _PASSED_ON if name in os.environ}
+    # The child stands in another folder: it shall find this very package, and what we find by relative paths.
+    searched = [str(_SOURCE_ROOT), *(str(Path(entry).absolute()) for entry in sys.path if entry)]
+    passed["PYTHONPATH"] = os.pathsep.join(dict.fromkeys(searched))
     return {**passed, "LC_ALL": "C.UTF-8", "MALLOC_ARENA_MAX": "1", "PYTHONDONTWRITEBYTECODE": "1"}
 
 

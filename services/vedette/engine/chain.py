@@ -19,7 +19,7 @@ Wires = dict[str, str]
 
 
 class Chain:
-    """A `Runtime` of several in a row; it owns them and closes them.
+    """A `Runtime` of several in a row; it owns them and closes them, once it exists.
 
     Raises:
         InvalidArgument: no steps, or two neighbours do not fit together.
