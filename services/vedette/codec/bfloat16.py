@@ -16,6 +16,6 @@ def widen(patterns: NDArray[np.uint16]) -> NDArray[np.float32]:
 
 def narrow(values: NDArray[np.float32]) -> NDArray[np.uint16]:
     """The nearest BF16 bit patterns; what is over the largest finite BF16 becomes infinite, NaN stays NaN."""
-    bits = np.ascontiguousarray(values, np.float32).view(np.uint32)
+    bits = np.asarray(values, np.float32, order="C").view(np.uint32)
     rounded = ((bits.astype(np.uint64) + 0x7FFF + ((bits >> 16) & 1)) >> 16).astype(np.uint16)
     return np.where(np.isnan(values), np.uint16(0x7FC0), rounded)

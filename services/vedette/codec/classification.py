@@ -14,7 +14,7 @@ from vedette.codec import bfloat16
 from vedette.codec.binary import object_array
 from vedette.codec.predictions import texts
 from vedette.core.errors import InvalidArgument
-from vedette.core.tensors import Array, Tensor, datatype_of
+from vedette.core.tensors import Array, Tensor, datatype_of, element_count
 
 
 def classify(tensor: Tensor, k: int, label_names: Sequence[str] = ()) -> Tensor:
@@ -30,7 +30,7 @@ def classify(tensor: Tensor, k: int, label_names: Sequence[str] = ()) -> Tensor:
     if tensor.datatype == "BYTES" or not tensor.array.ndim:
         raise InvalidArgument(f"output {tensor.name!r} of {tensor.datatype} has no classes to order")
     values = _numbers(tensor)
-    rows = values.reshape(values.shape[0], -1) if values.ndim > 1 and values.size else values.reshape(-1, len(values))
+    rows = values.reshape(len(values), element_count(values.shape[1:])) if values.ndim > 1 else values[np.newaxis]
     order = _descending(rows)[:, :k]
     top = np.take_along_axis(rows, order, axis=1)
     shown = texts(Tensor(tensor.name, datatype_of(top), top))

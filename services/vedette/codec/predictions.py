@@ -6,6 +6,7 @@ an error that says which format can.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 
 import numpy as np
@@ -14,6 +15,8 @@ from vedette.codec import bfloat16
 from vedette.codec.jsondata import decoded_texts, to_json
 from vedette.core.errors import InvalidArgument
 from vedette.core.tensors import Array, Tensor, element_count
+
+_PLAIN = re.compile(r'[^,"\r\n\ufeff]+')
 
 
 def row_count(outputs: Sequence[Tensor]) -> int:
@@ -90,7 +93,5 @@ def _wide(tensor: Tensor) -> Array:
 
 
 def _quoted(text: str) -> str:
-    """The text as a CSV cell, in quotes when it holds what separates cells and lines."""
-    if any(character in text for character in ',"\r\n'):
-        return '"' + text.replace('"', '""') + '"'
-    return text
+    """The text as a CSV cell: in quotes unless it is plain, so that empty cells and byte order marks survive."""
+    return text if _PLAIN.fullmatch(text) else '"' + text.replace('"', '""') + '"'
