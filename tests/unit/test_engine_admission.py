@@ -271,6 +271,17 @@ def test_duplicate_names_and_missing_shapes_are_refused() -> None:
         graph.check_model(graphs.identity(graphs.FLOAT, dims=None), {"model.onnx": 1})
 
 
+def test_too_many_nodes_are_refused_wherever_they_stand() -> None:
+    """Counted over the graph and every graph inside it, before anything works on them."""
+    with pytest.raises(InvalidArgument, match="more than 100000 nodes"):
+        graph.check_model(graph.parse(graphs.many_nodes(100_001)), {"model.onnx": 1})
+    made = graphs.endless_loop()
+    body = made.graph.node[0].attribute[0].g
+    body.node.extend([body.node[0]] * 100_000)
+    with pytest.raises(InvalidArgument, match="more than 100000 nodes"):
+        graph.check_model(made, {"model.onnx": 1})
+
+
 # --- the parent -----------------------------------------------------------------------------------
 
 

@@ -8,6 +8,7 @@ whole process group whatever happens.
 from __future__ import annotations
 
 import json
+import math
 import os
 import re
 import selectors
@@ -44,8 +45,8 @@ class AdmissionLimits:
     memory_bytes: int = 2 << 30
     """Address space beyond what the libraries themselves take."""
     wall_s: float = 60.0
-    cpu_s: int = 60
-    """Processor seconds over all threads."""
+    cpu_s: int = 0
+    """Processor seconds over all threads, beyond what starting takes; 0: as many as `wall_s`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,7 +99,7 @@ def _child(folder: Path, limits: AdmissionLimits) -> Iterator[tuple[subprocess.P
     report, report_end = os.pipe()
     try:
         try:
-            arguments = [str(report_end), str(folder), str(limits.memory_bytes), str(limits.cpu_s)]
+            arguments = [str(report_end), str(folder), str(limits.memory_bytes), str(_cpu_s(limits))]
             process = subprocess.Popen(
                 # -P: the folder of the model never becomes a place to import from
                 [sys.executable, "-P", "-m", "vedette.engine.admission_child", *arguments],
@@ -120,6 +121,10 @@ def _child(folder: Path, limits: AdmissionLimits) -> Iterator[tuple[subprocess.P
             _end(process)
     finally:
         os.close(report)
+
+
+def _cpu_s(limits: AdmissionLimits) -> int:
+    return limits.cpu_s or math.ceil(limits.wall_s)
 
 
 def _environment() -> dict[str, str]:
@@ -219,7 +224,7 @@ def _why_ended(transcript: _Transcript, limits: AdmissionLimits) -> str:
     if _OUT_OF_MEMORY.search(transcript.stderr):
         return f"needed more than {limits.memory_bytes >> 20} MiB"
     if code == -signal.SIGXCPU:
-        return f"used more than {limits.cpu_s} s of processor time"
+        return f"used more than {_cpu_s(limits)} s of processor time"
     if code < 0:
         return f"died of signal {-code}"
     return f"ended without a result (exit code {code})"
