@@ -44,6 +44,7 @@ docs: $(VENV)/.dev ## Generate the pages of docs/reference from the code
 	$(BIN)/python docs/reference/generate.py
 
 bench: $(VENV)/.dev ## Measure against a plain FastAPI server on this machine (needs wrk and nghttp2-client)
+	$(BIN)/python -m loadtests.startup
 	$(BIN)/python -m loadtests.run
 
 clean: ## Remove the environment and everything the suite has stored here
