@@ -215,10 +215,10 @@ class Supervisor:
             self._write_run_file(charge)
 
     def _write_run_file(self, charge: _Charge) -> None:
-        """The file says where a ready service is. It stays while single workers are replaced."""
+        """The file says where a ready service is and which workers are ready. It stays while the last is replaced."""
         if self._stopping or not any(slot.ready for slot in charge.slots):
             return
-        workers = [slot.process.pid for slot in charge.slots if slot.process is not None]
+        workers = [slot.process.pid for slot in charge.slots if slot.process is not None and slot.ready]
         document = {"service": charge.plan.service, "pid": os.getpid(), **charge.addresses, "workers": workers}
         charge.run_file.parent.mkdir(parents=True, exist_ok=True)
         fresh = charge.run_file.with_suffix(f".{os.getpid()}.tmp")
@@ -252,6 +252,7 @@ class Supervisor:
         delay = _BACKOFF_S[min(max(slot.failures - 1, 0), len(_BACKOFF_S) - 1)]
         slot.due = time.monotonic() + delay
         cells.count_restart(slot.region)
+        self._write_run_file(charge)
         self._say(f"{charge.plan.service}: worker {slot.index} ended with {_describe(status)}; replaced in {delay:g} s")
 
     def _hang_up(self, slot: _Slot) -> None:
