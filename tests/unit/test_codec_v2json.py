@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import struct
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -237,14 +238,34 @@ def test_wrong_data_is_named(datatype: str, shape: str, data: str, says: str, pa
         one("FP32", "[1.5]", "[1]"),
         one("FP32", '["1"]', "[1]"),
         one("FP32", "1", "[1]"),
+        one("FP32", "[2]", "[1]").replace(b'"x"', b'"' + b"x" * 2000 + b'"'),
         one("BYTES", "[1]", '["\\ud800"]'),
         one("FP32", "[1]", "[1]").replace(b"]}]", b']},{"name":"x","datatype":"FP32","shape":[1],"data":[1]}]'),
     ],
 )
 def test_malformed_requests_are_refused(body: bytes) -> None:
     """Not JSON, not the protocol's, not UTF-8, a reserved parameter misused: InvalidArgument, nothing else."""
-    with pytest.raises(InvalidArgument):
+    with pytest.raises(InvalidArgument) as caught:
         v2json.decode_request(body)
+    assert len(caught.value.message) < 400
+
+
+@pytest.mark.parametrize("nested", [False, True])
+def test_a_large_tensor_takes_memory_for_itself_and_its_text(nested: bool) -> None:
+    """Past the one-pass size no value of the text lives as a Python object for long."""
+    rows = messages.ONE_PASS_BYTES // 2
+    data, shape = (
+        (b"[" + b"[1]," * (rows - 1) + b"[1]]", [rows, 1]) if nested else (b"[" + b"1," * rows + b"1]", [rows + 1])
+    )
+    body = b'{"inputs":[{"name":"x","datatype":"FP32","shape":%b,"data":%b}]}' % (str(shape).encode(), data)
+    tracemalloc.start()
+    try:
+        tensor = v2json.decode_request(body).inputs[0]
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert tensor.array.shape == tuple(shape)
+    assert peak < 8 * len(body)
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ an array in pieces, so that they need not fit in memory as Python objects.
 from __future__ import annotations
 
 from contextlib import suppress
-from typing import Any, TypeVar, Union
+from typing import Annotated, Any, TypeVar, Union
 
 import msgspec
 
@@ -20,13 +20,15 @@ from vedette.codec.jsondata import VALUE_TYPES
 from vedette.core.errors import InvalidArgument
 from vedette.core.tensors import Parameter
 
+_Name = Annotated[str, msgspec.Meta(max_length=1024)]
+"""Errors repeat it, so it is not as long as the body."""
 _Parameters = dict[str, Parameter] | None
 
 
 class TensorMessage(msgspec.Struct):
     """A tensor: `data` is None when absent, a list of flat values of the right type, or JSON text."""
 
-    name: str
+    name: _Name
     datatype: str
     shape: list[int]
     data: list[object] | msgspec.Raw | None = None
@@ -36,7 +38,7 @@ class TensorMessage(msgspec.Struct):
 class OutputMessage(msgspec.Struct):
     """An output asked for."""
 
-    name: str
+    name: _Name
     parameters: _Parameters = None
 
 
@@ -59,7 +61,7 @@ class ResponseMessage(msgspec.Struct):
     parameters: _Parameters = None
 
 
-ONE_PASS_BYTES = 8 << 20
+ONE_PASS_BYTES = 4 << 20
 """Larger texts are not read in one pass; at worst one of this size takes 16 times its bytes as objects."""
 
 ABSENT = msgspec.Raw()
@@ -81,7 +83,7 @@ class _TextResponse(ResponseMessage):
 def _flat_tensor(datatype: str, kind: type) -> type:
     """The message of a tensor of one datatype, chosen by msgspec by the text's own `datatype`."""
     values: Any = list[kind] | None  # type: ignore[valid-type]
-    fields: list[tuple[str, Any, Any] | tuple[str, Any]] = [("name", str), ("shape", list[int])]
+    fields: list[tuple[str, Any, Any] | tuple[str, Any]] = [("name", _Name), ("shape", list[int])]
     fields += [("data", values, None), ("parameters", _Parameters, None)]
     return msgspec.defstruct(
         f"{datatype}Tensor", fields, tag_field="datatype", tag=datatype, namespace={"datatype": datatype}
