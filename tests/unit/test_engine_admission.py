@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-import subprocess
+import select
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -78,8 +78,8 @@ def test_the_refusal_names_the_limit_that_was_reached(tmp_path: Path) -> None:
     assert (
         refusal(tmp_path / "loop", AdmissionLimits(cpu_s=1)).message == "canary: used more than 1 s of processor time"
     )
-    limits = AdmissionLimits(wall_s=3.0, cpu_s=60)
-    assert refusal(tmp_path / "loop", limits).message == "canary: still running after 3 s"
+    limits = AdmissionLimits(wall_s=6.0, cpu_s=60)
+    assert refusal(tmp_path / "loop", limits).message == "canary: still running after 6 s"
 
 
 BROKEN = {
@@ -326,6 +326,18 @@ def test_a_child_that_never_begins_is_our_fault(monkeypatch: pytest.MonkeyPatch,
         admit(tmp_path, SMALL)
 
 
+def _ends(pid: int) -> bool:
+    """Whether the process is gone, or is within ten seconds: a killed one takes a moment."""
+    try:
+        handle = os.pidfd_open(pid)
+    except ProcessLookupError:
+        return True
+    try:
+        return bool(select.select([handle], [], [], 10)[0])
+    finally:
+        os.close(handle)
+
+
 def test_the_whole_group_is_gone_afterwards(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """A process that the child left behind does not outlive the admission; nor does a descriptor."""
     _impostor(
@@ -334,9 +346,7 @@ def test_the_whole_group_is_gone_afterwards(monkeypatch: pytest.MonkeyPatch, tmp
     open_before = len(list(Path("/proc/self/fd").iterdir()))
     with pytest.raises(AdmissionRefused, match="still running after 1 s"):
         admit(tmp_path, AdmissionLimits(wall_s=1.0))
-    orphan = (tmp_path / "orphan").read_text().strip()
-    state = subprocess.run(["ps", "-o", "stat=", "-p", orphan], capture_output=True, text=True, check=False).stdout
-    assert state.strip()[:1] in {"", "Z"}
+    assert _ends(int((tmp_path / "orphan").read_text()))
     assert len(list(Path("/proc/self/fd").iterdir())) == open_before
 
 

@@ -170,6 +170,17 @@ def test_a_failing_node_is_the_models_error_and_shows_no_path(
     assert capfd.readouterr() == ("", "")
 
 
+def test_an_unknown_category_is_the_callers_error_with_the_way_out(tmp_path: Path) -> None:
+    """A OneHotEncoder not told what to do with unknown values refuses them; the message says how to tell it."""
+    node = helper.make_node("OneHotEncoder", ["x"], ["y"], domain="ai.onnx.ml", cats_strings=["a", "b"], zeros=0)
+    inputs = [graphs.VALUE("x", TensorProto.STRING, ["n"])]
+    session = loaded(graphs.model([node], inputs, [graphs.VALUE("y", TensorProto.FLOAT, ["n", 2])]), tmp_path)
+    known, unknown = (Tensor("x", "BYTES", np.array([text], dtype=object)) for text in (b"b", b""))
+    assert session.run({"x": known}, ())[0].array.tolist() == [[0, 1]]
+    with pytest.raises(InvalidArgument, match="handle_unknown='ignore'"):
+        session.run({"x": unknown}, ())
+
+
 def test_a_run_beyond_memory_is_the_models_error(tmp_path: Path) -> None:
     """An allocation that the system refuses is an answer, not a crash."""
     session = loaded(graphs.constant_of_shape(), tmp_path)

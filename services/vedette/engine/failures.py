@@ -19,6 +19,10 @@ _SOURCE = re.compile(r"\S*/\S*\.(?:cc|h|cpp|hpp|cu|cuh):\d+\s+.*?\)(?=\s)(?:\s+(
 _PATH = re.compile(r"(?<![\w.])(?:[A-Za-z]:)?(?:\.{0,2}/)[^\s'\"]*|\S+/\S+")
 _OUT_OF_MEMORY = re.compile(r"bad_alloc|bad allocation|out of memory|failed to allocate memory", re.IGNORECASE)
 _LONGEST = 400
+_UNKNOWN_CATEGORY = (
+    "the input holds a category that the model was not trained on, and its OneHotEncoder has no place for one "
+    "(train it with handle_unknown='ignore', which also lets the model run on the zeros it is tried with)"
+)
 
 
 def plain(text: str) -> str:
@@ -42,6 +46,8 @@ def run_failure(error: Exception) -> VedetteError:
         return error
     if is_out_of_memory(error):
         return ModelFailed("the model needed more memory than there is")
+    if "Unknown Category" in str(error):
+        return InvalidArgument(_UNKNOWN_CATEGORY)
     if isinstance(error, (ort_errors.InvalidArgument, ValueError, TypeError)):
         return InvalidArgument(f"the model does not take this input: {plain(str(error))}")
     return ModelFailed(f"the model failed on this input: {plain(str(error))}")

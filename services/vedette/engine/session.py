@@ -59,7 +59,10 @@ class Session:
         size = graph_bytes(path)
         try:
             session = ort.InferenceSession(
-                str(path), ort_options(options, threads=available_cpus()), providers=list(options.providers)
+                str(path),
+                ort_options(options, threads=available_cpus()),
+                providers=list(options.providers),
+                enable_fallback=0,  # else it prints to stdout and tries other providers in silence
             )
         except Exception as error:  # noqa: BLE001 -- the library raises RuntimeError, ValueError and its own kinds
             raise load_failure(error) from None
