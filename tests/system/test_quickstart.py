@@ -79,6 +79,8 @@ class Up:
 
     def interrupt(self) -> int:
         """Ctrl-C, which a terminal sends to every process of the command; returns the exit status."""
+        if self.process.poll() is not None:
+            return self.process.returncode
         os.killpg(self.process.pid, signal.SIGINT)
         rest, _ = self.process.communicate(timeout=60)
         assert "Traceback" not in rest, rest

@@ -251,3 +251,14 @@ def test_xgboost_regressor_and_bare_booster() -> None:
     for original in (model, model.get_booster()):
         outputs, _ = run(from_xgboost(original, data.data).onnx, {"x": data.data.astype(np.float32)})
         np.testing.assert_allclose(outputs["prediction"].ravel(), model.predict(data.data), rtol=1e-4)
+
+
+def test_the_same_model_gives_the_same_bytes() -> None:
+    """So that registering it again finds the version that is there."""
+    import lightgbm
+
+    data = load_diabetes()
+    linear = LinearRegression().fit(data.data, data.target)
+    trees = lightgbm.LGBMRegressor(n_estimators=5, verbose=-1).fit(data.data, data.target)
+    assert from_sklearn(linear, data.data).onnx == from_sklearn(linear, data.data).onnx
+    assert from_lightgbm(trees, data.data).onnx == from_lightgbm(trees, data.data).onnx

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import sys
 from pathlib import Path
 
@@ -13,11 +14,10 @@ def main(arguments: list[str]) -> int:
     """Wait for the suite under process `PARENT`, set up the models, print what to do next."""
     parent, *run_dirs = [argument for argument in arguments if not argument.startswith("--")]
     die_with_parent(int(parent))
+    # Ctrl-C reaches every process of the terminal; the supervisor answers for all, so this one just ends.
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
     guide = Guide(int(parent), registry_run=Path(run_dirs[0]), inference_run=Path(run_dirs[-1]))
-    try:
-        return guide.run(with_models="--no-models" not in arguments)
-    except KeyboardInterrupt:  # Ctrl-C reaches every process of the terminal; the supervisor answers for all
-        return 0
+    return guide.run(with_models="--no-models" not in arguments)
 
 
 if __name__ == "__main__":

@@ -44,7 +44,7 @@ class Guide:
     def __init__(self, parent: int, *, registry_run: Path, inference_run: Path) -> None:
         self._parent = parent
         self._run_dirs = {"registry": registry_run, "inference": inference_run}
-        self._console = Console(soft_wrap=True, highlight=False)
+        self._console = Console(soft_wrap=True, highlight=False, markup=False)
 
     def run(self, *, with_models: bool) -> int:
         """Everything in order. Returns the exit status: 1 when a model could not be set up."""

@@ -16,6 +16,7 @@ INPUT = "x"
 
 def finish(model: Any, outputs: tuple[str, ...]) -> Any:
     """Give the graph's outputs their names in order, and shapes that hold for every batch."""
+    model.graph.name = "model"  # converters put a random id here: the same model would get new bytes each time
     names = [value.name for value in model.graph.output]
     if len(names) != len(outputs):
         raise InvalidArgument(f"the graph has the outputs {', '.join(names)}; only {', '.join(outputs)} can be served")
