@@ -5,8 +5,13 @@ from __future__ import annotations
 import os
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 SKIPPED: list[str] = []
+
+# Shared machines are slow at times, and tests leave nothing behind.
+settings.register_profile("vedette", deadline=None, database=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("vedette")
 
 
 @pytest.fixture(autouse=True)
