@@ -17,6 +17,7 @@ from vedette.chassis.config import ConfigurationError
 from vedette.chassis.grpc_server import GrpcServer
 from vedette.chassis.rpc import Rpc, RpcService
 from vedette.chassis.telemetry import CellMetrics
+from vedette.chassis.tracing import Tracer
 from vedette.core.errors import BY_CODE, CODES, ModelFailed, NotFound
 
 Ask = health_pb2.HealthCheckRequest
@@ -84,8 +85,16 @@ async def toy() -> Toy:
 
 
 @contextlib.asynccontextmanager
-async def serving(toy: Toy, metrics: CellMetrics | None = None) -> AsyncIterator[tuple[grpc.aio.Channel, GrpcServer]]:
-    server = GrpcServer((toy.table(),), service="test", metrics=metrics or CellMetrics.alone(), max_message_bytes=LIMIT)
+async def serving(
+    toy: Toy, metrics: CellMetrics | None = None, tracer: Tracer | None = None
+) -> AsyncIterator[tuple[grpc.aio.Channel, GrpcServer]]:
+    server = GrpcServer(
+        (toy.table(),),
+        service="test",
+        metrics=metrics or CellMetrics.alone(),
+        max_message_bytes=LIMIT,
+        tracer=tracer,
+    )
     await server.start("127.0.0.1:0")
     channel = grpc.aio.insecure_channel(f"127.0.0.1:{server.port}")
     try:

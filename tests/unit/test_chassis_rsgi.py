@@ -146,8 +146,9 @@ async def ask(address: Address, *parts: bytes) -> Answer:
             return answer
         if "content-length" in answer.headers:
             answer.body = await asyncio.wait_for(reader.readexactly(int(answer.headers["content-length"])), 10)
+            patience = 10 if answer.headers.get("connection") == "close" else 0.1
             with contextlib.suppress(TimeoutError):
-                answer.closed = await asyncio.wait_for(reader.read(1), 0.2) == b""
+                answer.closed = await asyncio.wait_for(reader.read(1), patience) == b""
         else:
             answer.body = await asyncio.wait_for(_dechunk(reader), 10)
         return answer

@@ -7,9 +7,13 @@ import http.server
 import re
 import threading
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.unit.test_chassis_asgi import bridged
+from tests.unit.test_chassis_grpc import Ask, Toy, method
+from tests.unit.test_chassis_grpc import serving as grpc_serving
 from tests.unit.test_chassis_rsgi import ask, request, serving
 
 from vedette.chassis.config import ConfigurationError
@@ -90,6 +94,25 @@ async def test_spans_reach_the_collector(collector: tuple[str, list[bytes]]) -> 
     assert sent.startswith(b"/v1/traces ")
     for part in (b"GET /trace/{name}", b"vedette-test", bytes.fromhex(TRACE), bytes.fromhex("b7ad6b7169203331")):
         assert part in sent
+
+
+async def test_calls_and_control_routes_have_spans_too(collector: tuple[str, list[bytes]], tmp_path: Path) -> None:
+    """A gRPC call and a route of an ASGI application are children of their caller's span as well."""
+    endpoint, received = collector
+    tracer = open_tracer(endpoint, "test")
+    assert tracer is not None
+    toy = Toy()
+    async with grpc_serving(toy, tracer=tracer) as (channel, _):
+        call = method(channel, "One")(Ask(service="a"), metadata=(("traceparent", PARENT),))
+        assert (await call).status == 1
+        assert dict(await call.initial_metadata())["traceparent"].startswith(f"00-{TRACE}-")
+    async with bridged(tmp_path, tracer=tracer) as address:
+        answer = await ask(address, request("GET /parts", f"traceparent: {PARENT}"))
+        assert answer.headers["traceparent"].startswith(f"00-{TRACE}-")
+    tracer.close()
+    sent = b"".join(received)
+    assert b"toys.ToyService/One" in sent
+    assert sent.count(bytes.fromhex("b7ad6b7169203331")) == 2
 
 
 def test_a_missing_extra_says_so(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -23,6 +23,7 @@ from vedette.chassis.config import ConfigurationError
 from vedette.chassis.logs import REQUEST_ID, log_unexpected
 from vedette.chassis.reflection import add_files, reflection_pool
 from vedette.chassis.rpc import Rpc, RpcService
+from vedette.chassis.tracing import Tracer
 from vedette.core.errors import CODES, InvalidArgument, VedetteError
 from vedette.core.metrics import Counter, Metrics
 
@@ -34,11 +35,17 @@ class GrpcServer:
     """One gRPC server of one worker. `start` binds with SO_REUSEPORT, so that workers share the port."""
 
     def __init__(
-        self, services: tuple[RpcService, ...], *, service: str, metrics: Metrics, max_message_bytes: int
+        self,
+        services: tuple[RpcService, ...],
+        *,
+        service: str,
+        metrics: Metrics,
+        max_message_bytes: int,
+        tracer: Tracer | None = None,
     ) -> None:
         self._services = services
         self._max_message_bytes = max_message_bytes
-        self._calls = _Calls(service, metrics)
+        self._calls = _Calls(service, metrics, tracer)
         self._health = health_aio.HealthServicer()
         self._names = [table.name for table in services]
         self._server: grpc.aio.Server | None = None
@@ -58,7 +65,7 @@ class GrpcServer:
             ]
         )
         for table in self._services:
-            handlers = {rpc.name: self._calls.handler(rpc) for rpc in table.methods}
+            handlers = {rpc.name: self._calls.handler(table.name, rpc) for rpc in table.methods}
             server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(table.name, handlers),))
             # the fast path of servers that look methods up in C (pygrpc-native) sees only registered ones
             server.add_registered_method_handlers(table.name, handlers)  # type: ignore[attr-defined]
@@ -99,17 +106,20 @@ _MALFORMED = _Malformed()
 class _Calls:
     """Wraps handlers: errors to statuses, and one counter a status."""
 
-    def __init__(self, service: str, metrics: Metrics) -> None:
+    def __init__(self, service: str, metrics: Metrics, tracer: Tracer | None) -> None:
+        self._tracer = tracer
         self._counters: dict[str, Counter] = {
             code: metrics.counter("vedette_rpcs_total", service=service, code=code) for code in ("OK", *CODES)
         }
         self._prefix = os.urandom(5).hex()
         self._numbers = itertools.count(1)
 
-    def handler(self, rpc: Rpc) -> Any:
+    def handler(self, table: str, rpc: Rpc) -> Any:
         """The grpc method handler for one line of a table."""
         make: Callable[..., Any] = getattr(grpc, f"{rpc.kind}_rpc_method_handler")
         call = self._streaming(rpc) if rpc.kind.endswith("stream") else self._single(rpc)
+        if self._tracer is not None and not rpc.kind.endswith("stream"):
+            call = _traced(self._tracer, f"{table}/{rpc.name}", call)
         return make(call, request_deserializer=_parser(rpc.request), response_serializer=rpc.response.SerializeToString)
 
     def _single(self, rpc: Rpc) -> Callable[..., Any]:
@@ -157,6 +167,18 @@ class _Calls:
             error = log_unexpected(error, request_id)
         self._counters[error.code].inc()
         await context.abort(_STATUS[error.grpc_status], error.message, trailing_metadata=((CODE_KEY, error.code),))
+
+
+def _traced(tracer: Tracer, name: str, call: Callable[..., Any]) -> Callable[..., Any]:
+    """A span around each call of a method that answers once (a stream has no one moment to be measured)."""
+
+    async def traced(request: Any, context: grpc.aio.ServicerContext[Any, Any]) -> Any:
+        metadata = {key: value for key, value in context.invocation_metadata() or () if isinstance(value, str)}
+        with tracer.server_span(name, metadata) as span:
+            await context.send_initial_metadata(span.headers())
+            return await call(request, context)
+
+    return traced
 
 
 def _parser(message: type[Message]) -> Callable[[bytes], Any]:

@@ -66,7 +66,11 @@ class Worker:
         self._grpc: GrpcServer | None = None
         if service.rpc:
             self._grpc = GrpcServer(
-                service.rpc, service=service.name, metrics=metrics, max_message_bytes=settings.max_request_bytes
+                service.rpc,
+                service=service.name,
+                metrics=metrics,
+                max_message_bytes=settings.max_request_bytes,
+                tracer=self._tracer,
             )
 
     async def run(self) -> None:

@@ -87,7 +87,9 @@ class HttpFront:
                 response = await self._respond(scope, protocol, flight, route, params, request_id)
             else:
                 with self._tracer.server_span(f"{scope.method} {route.pattern}", headers) as span:
-                    response = span.finish(await self._respond(scope, protocol, flight, route, params, request_id))
+                    response = await self._respond(scope, protocol, flight, route, params, request_id)
+                    response = HttpResponse(response.status, response.body, [*response.headers, *span.headers()])
+                    span.finish(response.status)
             self._send(protocol, response, request_id)
             if response.status == 413:
                 await discard(protocol, flight, max_bytes=self._max_bytes)
@@ -153,8 +155,7 @@ class HttpFront:
             return line
         if self._asgi is not None:
             extra = [("x-request-id", request_id), *((("connection", "close"),) if self.draining else ())]
-            status = await self._asgi.serve(scope, protocol, flight, extra)
-            self._answers[status // 100 - 1].inc()
+            await self._bridge(self._asgi, scope, protocol, flight, extra)
             return None
         if match is None:
             response = self._render(NotFound(f"nothing answers {scope.path[:200]!r}"))
@@ -165,6 +166,18 @@ class HttpFront:
             response.headers = [*response.headers, ("allow", match.allow)]
         self._send(protocol, response, request_id)
         return None
+
+    async def _bridge(
+        self, asgi: AsgiBridge, scope: Any, protocol: Transport, flight: Flight, extra: list[tuple[str, str]]
+    ) -> None:
+        """Serve by the ASGI application, in a span if there is a tracer (named by method: paths are endless)."""
+        if self._tracer is None:
+            status = await asgi.serve(scope, protocol, flight, extra)
+        else:
+            with self._tracer.server_span(scope.method, scope.headers) as span:
+                status = await asgi.serve(scope, protocol, flight, [*extra, *span.headers()])
+                span.finish(status)
+        self._answers[status // 100 - 1].inc()
 
     def _cancelled(self, flight: Flight) -> None:
         """The client left, or the process ends: nobody reads an answer."""

@@ -7,12 +7,12 @@ packages are the extra `otel`; nothing else imports them.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
 from vedette.chassis.config import ConfigurationError
-from vedette.chassis.http import HeaderMap, HttpResponse
+from vedette.chassis.http import HeaderMap
 from vedette.chassis.logs import TRACE_ID
 
 _TRACEPARENT = re.compile(r"[0-9a-f]{2}-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}(-.*)?")
@@ -35,7 +35,7 @@ class Tracer:
         self._tracer = provider.get_tracer("vedette")
 
     @contextmanager
-    def server_span(self, name: str, headers: HeaderMap) -> Iterator[Span]:
+    def server_span(self, name: str, headers: HeaderMap | Mapping[str, str]) -> Iterator[Span]:
         """A span around one request, child of the caller's; current for what the handler calls."""
         carrier = {key: value for key in ("traceparent", "tracestate") if (value := headers.get(key))}
         context = self._propagator.extract(carrier)
@@ -56,14 +56,17 @@ class Span:
         self._error = error
         self._propagator = propagator
 
-    def finish(self, response: HttpResponse) -> HttpResponse:
-        """Note the outcome; the response comes back with the `traceparent` of this span."""
-        self._span.set_attribute("http.response.status_code", response.status)
-        if response.status >= 500:
-            self._span.set_status(self._error)
+    def headers(self) -> list[tuple[str, str]]:
+        """The `traceparent` (and `tracestate`) that name this span."""
         carrier: dict[str, str] = {}
         self._propagator.inject(carrier)
-        return HttpResponse(response.status, response.body, [*response.headers, *carrier.items()])
+        return list(carrier.items())
+
+    def finish(self, status: int) -> None:
+        """Note the HTTP status of the answer."""
+        self._span.set_attribute("http.response.status_code", status)
+        if status >= 500:
+            self._span.set_status(self._error)
 
 
 def open_tracer(endpoint: str, service: str) -> Tracer | None:
