@@ -19,6 +19,7 @@ from vedette.core.ports import RepositoryEntry
 from vedette.core.tensors import InferRequest, InferResponse
 from vedette.inference.dataplane import EndpointMetadata, ServerMetadata
 from vedette.inference.rpc import rpc_service
+from vedette.inference.rpc_stream import WINDOW, stream_answers
 from vedette.inference.statistics import BatchStatistics, Duration, MemoryUsage, ModelStatistics
 from vedette.proto.inference.v1 import inference_pb2 as pb
 
@@ -231,15 +232,43 @@ async def test_requests_of_one_stream_run_together() -> None:
         assert [answer.infer_response.id async for answer in call] == ["1", "2"]
 
 
-async def test_a_cancelled_stream_cancels_what_is_under_way() -> None:
-    """Nothing of a stream runs on when the caller is gone, also when more is waiting than may run."""
+async def test_a_cancelled_stream_cancels_its_inference() -> None:
+    """A caller who hangs up in the middle of a stream stops the work."""
     plane = EchoPlane()
     async with serving(plane) as channel:
-        call = stream(channel)(iter([request("slow", id=str(number)) for number in range(40)]))
+        call = stream(channel)(iter([request("slow")]))
         await plane.started.wait()
         call.cancel()
         await asyncio.wait_for(plane.cancelled.wait(), 10)
-    assert len(plane.requests) < 40, "a stream holds a bounded number of requests"
+
+
+async def test_a_stream_holds_a_bounded_number_of_requests_and_drops_them_all() -> None:
+    """With nobody taking answers the reader stops; leaving the stream cancels every request that it holds."""
+    running, ended = 0, 0
+
+    async def infer(message: pb.ModelInferRequest) -> pb.ModelInferResponse:
+        nonlocal running, ended
+        running += 1
+        try:
+            if message.id != "0":
+                await asyncio.Event().wait()
+        finally:
+            ended += 1
+        return pb.ModelInferResponse()
+
+    async def endless() -> AsyncIterator[pb.ModelInferRequest]:
+        number = 0
+        while True:
+            yield pb.ModelInferRequest(id=str(number))
+            number += 1
+
+    answers = stream_answers(endless(), infer, errors_end_stream=False)
+    await anext(answers)
+    for _ in range(100):  # turns of the loop in which an unbounded reader would go on
+        await asyncio.sleep(0)
+    assert running <= WINDOW + 2
+    await answers.aclose()
+    assert running == ended
 
 
 async def test_errors_end_the_stream_for_clients_that_ask_for_it() -> None:
