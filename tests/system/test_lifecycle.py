@@ -149,6 +149,21 @@ def test_a_stuck_request_does_not_hold_the_end_up(tmp_path: Path) -> None:
         connection.close()
 
 
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGHUP])
+def test_a_terminal_ends_it_in_order(tmp_path: Path, number: signal.Signals) -> None:
+    """Ctrl-C and a closed terminal reach supervisor and workers at once, and are a drain like any other."""
+    suite = toy(tmp_path)
+    suite.start("toy")
+    connection = http.client.HTTPConnection(*address(suite.url("toy")), timeout=20)
+    connection.request("GET", "/wait/1")
+    until(lambda: get(suite.url("toy") + "/livez")[0] == 200)
+    for pid in (*suite.workers("toy"), suite.process("toy").pid):
+        os.kill(pid, number)
+    assert connection.getresponse().read() == b"waited"
+    connection.close()
+    assert suite.process("toy").wait(20) == 0
+
+
 def test_drain_delay_answers_but_is_not_ready(tmp_path: Path) -> None:
     """Between SIGTERM and the end of accepting, work is done while /readyz and gRPC health say not ready."""
     with toy(tmp_path, drain_delay_s="2") as suite:

@@ -84,7 +84,8 @@ class WorkerOrder:
 def take_place(order: WorkerOrder) -> Place:
     """Become the worker that the order describes: tie this process's life to the supervisor's."""
     die_with_parent(order.parent)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    for number in (signal.SIGINT, signal.SIGHUP):  # a terminal sends these to us as well
+        signal.signal(number, signal.SIG_IGN)
     listener = socket.socket(fileno=order.http_fd)
     listener.listen(_BACKLOG)
     return Place(

@@ -180,8 +180,8 @@ class HttpFront:
         self._answers[status // 100 - 1].inc()
 
     def _cancelled(self, flight: Flight) -> None:
-        """The client left, or the process ends: nobody reads an answer."""
-        if flight.gone:
+        """The client left or stalled, or the process ends: nobody reads an answer."""
+        if flight.gone or flight.expired:
             _uncancel(flight)
             self._answers[3].inc()
             return

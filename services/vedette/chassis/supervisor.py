@@ -113,8 +113,9 @@ class Supervisor:
         wake.setblocking(False)
         notify.setblocking(False)
         signal.set_wakeup_fd(notify.fileno(), warn_on_full_buffer=False)
-        for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, lambda *_: setattr(self, "_asked", True))
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+            if number != signal.SIGHUP or signal.getsignal(number) != signal.SIG_IGN:  # ignored: under nohup
+                signal.signal(number, lambda *_: setattr(self, "_asked", True))
         signal.signal(signal.SIGCHLD, lambda *_: None)
         self._selector.register(wake, selectors.EVENT_READ)
         try:
