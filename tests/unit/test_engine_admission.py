@@ -19,7 +19,7 @@ from vedette.core.models import TensorSpec
 from vedette.engine import admission, files, graph, memory
 from vedette.engine.admission import AdmissionLimits, AdmissionRefused, admit
 
-SMALL = AdmissionLimits(memory_bytes=256 << 20, wall_s=20.0, cpu_s=2)
+SMALL = AdmissionLimits(memory_bytes=256 << 20, wall_s=60.0, cpu_s=2)
 
 
 def refusal(folder: Path, limits: AdmissionLimits = SMALL) -> AdmissionRefused:
@@ -298,6 +298,7 @@ def _impostor(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, program: str) -> 
     [
         ("""echo '{"step":"load"}' >&$4; kill -SEGV $$""", "load: died of signal 11"),
         ("""echo '{"step":"load"}' >&$4; echo std::bad_alloc >&2; kill -ABRT $$""", "load: needed more than 256 MiB"),
+        ("""echo '{"step":"load"}' >&$4; kill -KILL $$""", "load: was killed by the system"),
         ("""echo '{"step":"check"}' >&$4; exit 3""", "check: ended without a result (exit code 3)"),
         ("""echo '{"step":"check"}' >&$4; echo -n '{"adm' >&$4""", "check: ended in the middle of its report"),
         ("""echo '{"step":"/etc"}' >&$4""", "files: ended in the middle of its report"),
@@ -435,11 +436,10 @@ def test_several_hundred_mutants_never_harm_the_parent(tmp_path: Path) -> None:
     random, good = np.random.default_rng(20261121), graphs.mlp((4, 3, 2)).SerializeToString()
     mutants = [(_flipped, _restructured)[i % 2](good, random) for i in range(300)]
     folders = [graphs.save(mutant, tmp_path / str(i)).parent for i, mutant in enumerate(mutants)]
-    limits = AdmissionLimits(memory_bytes=256 << 20, wall_s=20.0, cpu_s=2)
 
     def verdict(folder: Path) -> str:
         try:
-            admit(folder, limits)
+            admit(folder, SMALL)
         except AdmissionRefused as error:
             return error.step
         return "admitted"

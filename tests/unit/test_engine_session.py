@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -259,6 +262,29 @@ def test_close_gives_the_memory_back(tmp_path: Path) -> None:
         assert memory.resident_bytes() - start > 50 << 20
         session.close()
         assert memory.resident_bytes() - start < 10 << 20
+
+
+def test_the_library_reports_to_nobody(tmp_path: Path) -> None:
+    """Importing the engine and running a model leaves nothing in the home folder and opens no database or socket."""
+    path = graphs.save(graphs.scale(2), tmp_path / "model")
+    home = tmp_path / "home"
+    home.mkdir()
+    program = f"""
+import os
+from pathlib import Path
+from vedette.core.models import SessionOptions
+from vedette.engine.session import Session
+from vedette.engine.warmup import measure
+measure(Session.load(Path({str(path)!r}), SessionOptions()))
+for entry in Path("/proc/self/fd").iterdir():
+    if entry.is_symlink() and (os.readlink(entry).startswith("socket:") or ".db" in os.readlink(entry)):
+        print(os.readlink(entry))
+"""
+    # Not our own environment: in CI the library keeps quiet by itself.
+    environment = {"HOME": str(home), "PYTHONPATH": os.pathsep.join(entry for entry in sys.path if entry)}
+    done = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+    assert list(home.iterdir()) == []
 
 
 def test_run_adds_little_to_the_runtimes_own_call(tmp_path: Path) -> None:

@@ -34,7 +34,7 @@ STEPS: tuple[Step, ...] = ("files", "check", "load", "canary")
 _MOST_REPORT_BYTES = 4 << 20
 _MOST_STDERR_BYTES = 4096
 _OUT_OF_MEMORY = re.compile(rb"bad_alloc|MemoryError|[Ff]ailed to allocate|annot allocate memory")
-_PASSED_ON = ("PATH", "LD_LIBRARY_PATH", "VIRTUAL_ENV", "HOME", "TMPDIR")
+_PASSED_ON = ("PATH", "LD_LIBRARY_PATH", "VIRTUAL_ENV", "TMPDIR")
 """All that the child sees of our environment: what it takes to find its libraries, and no secret."""
 
 
@@ -225,6 +225,8 @@ def _why_ended(transcript: _Transcript, limits: AdmissionLimits) -> str:
         return f"needed more than {limits.memory_bytes >> 20} MiB"
     if code == -signal.SIGXCPU:
         return f"used more than {_cpu_s(limits)} s of processor time"
+    if code == -signal.SIGKILL:
+        return "was killed by the system, most likely for want of memory"
     if code < 0:
         return f"died of signal {-code}"
     return f"ended without a result (exit code {code})"

@@ -6,6 +6,7 @@ nothing is written but lines of JSON on descriptor FD. Started only by `vedette.
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import json
 import math
@@ -67,6 +68,8 @@ def _confine(memory_bytes: int, cpu_s: int) -> None:
     libc = ctypes.CDLL(None, use_errno=True)
     libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
     libc.prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
+    with contextlib.suppress(OSError):  # a sandbox may not show it
+        Path("/proc/self/oom_score_adj").write_text("1000")  # if memory runs out all the same, let it be us
     used_s = math.ceil(time.process_time())
     limits = {
         resource.RLIMIT_AS: (memory.virtual_bytes() + memory_bytes,) * 2,
