@@ -98,7 +98,7 @@ class Room:
         return dict(answer.json())
 
     def say(self, endpoint: str, generation: int, state: str, reason: str = "", *, replica: str = "r1") -> None:
-        self.desk.deployments.report([ReplicaReport(replica, endpoint, generation, state, reason)])
+        self.desk.replicas.report([ReplicaReport(replica, endpoint, generation, state, reason)])
 
     async def events(self) -> list[Any]:
         return [delivery.message for delivery in await self.ports.stream.read("lifecycle", 0, 1000)]

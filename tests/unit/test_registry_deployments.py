@@ -17,6 +17,7 @@ from vedette.core.ports import ReplicaReport
 from vedette.registry.deployments import Deployments, Listing
 from vedette.registry.endpoints import ConfigDraft, Rules, StepDraft, VariantDraft
 from vedette.registry.lifecycle import Lifecycle
+from vedette.registry.replicas import Replicas
 from vedette.storage.memory import MemoryCatalog, MemoryEventStream
 from vedette.testing.samples import model_version
 
@@ -31,7 +32,7 @@ class World:
         self.catalog = MemoryCatalog()
         self.lifecycle = Lifecycle(MemoryEventStream(), self.clock)
         self.rules = Rules(lambda options: None, lambda steps: steps[0])
-        self.deployments = self.another()
+        self.deployments, self.replicas = self.another()
         with self.catalog.transaction() as tx:
             for name, count in (("m", 3), ("p", 1)):
                 tx.insert_model(Model(name, 0))
@@ -39,15 +40,17 @@ class World:
                     number = tx.next_version(name)
                     tx.insert_version(model_version(name, number, content=f"{name}{number}".encode()))
 
-    def another(self) -> Deployments:
+    def another(self) -> tuple[Deployments, Replicas]:
         """A registry process on the same catalog."""
-        return Deployments(self.catalog, self.rules, self.clock, lifecycle=self.lifecycle, lease_s=LEASE_S)
+        replicas = Replicas(self.catalog, self.clock, lifecycle=self.lifecycle, lease_s=LEASE_S)
+        made = Deployments(self.catalog, self.rules, self.clock, lifecycle=self.lifecycle, replicas=replicas)
+        return made, replicas
 
     def say(
         self, state: str, generation: int, reason: str = "", *, replica: str = "r1", endpoint: str = "e"
     ) -> Endpoint:
         """A replica's report, and the endpoint after it."""
-        self.deployments.report([ReplicaReport(replica, endpoint, generation, state, reason)])
+        self.replicas.report([ReplicaReport(replica, endpoint, generation, state, reason)])
         return self.deployments.get("e")
 
     def serving(self, *versions: int) -> Endpoint:
@@ -86,9 +89,9 @@ def test_the_short_form_deploys_the_newest_version_that_may_serve(world: World) 
         tx.update_version(replace(tx.version("m", 1), status=ApprovalStatus.APPROVED))
     assert world.deployments.create_short("m").config.variants[0].version == 2
     world.rules = replace(world.rules, require_approval=True)
-    assert world.another().create_short("e", model="m").config.variants[0].version == 1
+    assert world.another()[0].create_short("e", model="m").config.variants[0].version == 1
     with pytest.raises(Conflict, match="no version that may be deployed"):
-        world.another().create_short("p")
+        world.another()[0].create_short("p")
 
 
 def test_an_alias_is_resolved_when_it_is_deployed(world: World) -> None:
@@ -276,10 +279,10 @@ def test_delete_does_not_wait_for_the_dead(world: World) -> None:
     world.serving(1)
     world.deployments.delete("e")
     world.clock.advance(LEASE_S / 2)
-    world.deployments.sweep()
+    world.replicas.sweep()
     assert world.deployments.get("e").status is EndpointStatus.DELETING
     world.clock.advance(LEASE_S)
-    world.deployments.sweep()
+    world.replicas.sweep()
     with pytest.raises(NotFound):
         world.deployments.get("e")
 
@@ -298,10 +301,10 @@ def test_an_update_does_not_wait_for_the_dead(world: World) -> None:
     world.say("loading", 1, replica="r2")
     world.clock.advance(LEASE_S * 0.75)
     world.say("ready", 1)
-    world.deployments.sweep()
+    world.replicas.sweep()
     assert world.deployments.get("e").status is EndpointStatus.CREATING
     world.clock.advance(LEASE_S * 0.5)
-    world.deployments.sweep()
+    world.replicas.sweep()
     assert world.deployments.get("e").status is EndpointStatus.IN_SERVICE
 
 
@@ -332,17 +335,17 @@ def test_a_late_replica_that_fails_takes_nobody_out_of_service(world: World) -> 
 def test_reports_that_make_no_sense_are_refused(world: World, report: ReplicaReport) -> None:
     """Names are names and there are four states."""
     with pytest.raises(InvalidArgument):
-        world.deployments.report([report])
+        world.replicas.report([report])
 
 
 def test_a_report_on_an_endpoint_that_is_gone_is_no_error(world: World) -> None:
     """The replica has simply not heard yet."""
-    world.deployments.report([ReplicaReport("r", "gone", 1, "ready")])
+    world.replicas.report([ReplicaReport("r", "gone", 1, "ready")])
 
 
 def test_two_registry_processes_agree(world: World) -> None:
     """What one is told, the other acts on."""
-    other = world.another()
+    _, other = world.another()
     world.deployments.create("e", draft(1))
     other.report([ReplicaReport("r2", "e", 1, "loading")])
     assert world.say("ready", 1).status is EndpointStatus.CREATING
@@ -414,7 +417,7 @@ class Lives(RuleBasedStateMachine):
     @rule(seconds=st.sampled_from([1.0, LEASE_S + 1]))
     def time_passes(self, seconds: float) -> None:
         self.world.clock.advance(seconds)
-        self.world.deployments.sweep()
+        self.world.replicas.sweep()
 
     def _generation(self) -> int:
         return self.world.deployments.get("e").generation

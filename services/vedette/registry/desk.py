@@ -11,6 +11,7 @@ from vedette.core.ports import ArtifactStore
 from vedette.registry.deployments import Deployments
 from vedette.registry.imports import Imports
 from vedette.registry.models import Models
+from vedette.registry.replicas import Replicas
 from vedette.registry.uploads import Uploads
 from vedette.registry.watch import Watch
 
@@ -23,5 +24,6 @@ class Desk:
     uploads: Uploads
     imports: Imports
     deployments: Deployments
+    replicas: Replicas
     watch: Watch
     artifacts: ArtifactStore

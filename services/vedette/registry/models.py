@@ -22,7 +22,7 @@ from vedette.core.models import (
     manifest_digest,
 )
 from vedette.core.ports import ArtifactStore, Catalog, CatalogSnapshot, CatalogTransaction
-from vedette.registry.deployments import deployed_refs
+from vedette.registry.generations import still_serving
 from vedette.registry.lifecycle import Lifecycle
 from vedette.registry.versions import Details, check_description, check_notes, check_number
 
@@ -239,7 +239,7 @@ def _every_version(view: CatalogSnapshot, model: str) -> list[ModelVersion]:
 
 
 def _check_undeployed(view: CatalogSnapshot, model: str, version: int | None = None) -> None:
-    held = {endpoint for ref, endpoint in deployed_refs(view).items() if _covers(ref, model, version)}
+    held = {endpoint for ref, endpoint in still_serving(view).items() if _covers(ref, model, version)}
     endpoints = sorted({*view.endpoints_naming(model, version), *held})
     if endpoints:
         what = model if version is None else f"{model}:{version}"

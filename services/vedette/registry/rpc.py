@@ -246,8 +246,8 @@ class ReplicaCalls:
         if len(request.reports) > MAX_REPORTS:
             raise InvalidArgument(f"at most {MAX_REPORTS} reports at a time")
         reports = [from_message(report, ReplicaReport) for report in request.reports]
-        await asyncio.to_thread(self._desk.deployments.report, reports)
-        return pb.ReportResponse(lease_s=self._desk.deployments.lease_s)
+        await asyncio.to_thread(self._desk.replicas.report, reports)
+        return pb.ReportResponse(lease_s=self._desk.replicas.lease_s)
 
     async def fetch(self, request: pb.FetchRequest, _: Any) -> AsyncIterator[pb.FetchResponse]:
         """A version's files in chunks."""

@@ -25,6 +25,7 @@ from vedette.registry.http import ACTIONS, UPLOADS, build_app
 from vedette.registry.imports import Imports
 from vedette.registry.lifecycle import Lifecycle
 from vedette.registry.models import Models
+from vedette.registry.replicas import Replicas
 from vedette.registry.upkeep import Upkeep
 from vedette.registry.uploads import Admit, UploadLimits, Uploads
 from vedette.registry.watch import Watch
@@ -56,9 +57,10 @@ def build(config: RegistrySettings, ports: RegistryPorts) -> Service:
         metrics=ports.metrics,
         clock=ports.clock,
     )
-    deployments = Deployments(ports.catalog, _rules(config), ports.clock, lifecycle=lifecycle, lease_s=config.lease_s)
+    replicas = Replicas(ports.catalog, ports.clock, lifecycle=lifecycle, lease_s=config.lease_s)
+    deployments = Deployments(ports.catalog, _rules(config), ports.clock, lifecycle=lifecycle, replicas=replicas)
     watch = Watch(ports.catalog, ports.metrics)
-    desk = Desk(models, uploads, Imports(uploads, config.import_roots), deployments, watch, ports.artifacts)
+    desk = Desk(models, uploads, Imports(uploads, config.import_roots), deployments, replicas, watch, ports.artifacts)
     upkeep = Upkeep(desk, ports.catalog, ports.metrics, interval_s=config.sweep_interval_s)
     life = _Life(ports, desk, lifecycle, upkeep)
     return Service(

@@ -51,11 +51,11 @@ class Upkeep:
 
     def round(self) -> None:
         """One round. Blocks."""
-        self._desk.deployments.sweep()
+        self._desk.replicas.sweep()
         self._count()
         if time.monotonic() >= self._slow_at:
             self._desk.uploads.sweep()
-            self._desk.deployments.forget_the_dead()
+            self._desk.replicas.forget_the_dead()
             self._slow_at = time.monotonic() + SLOW_ROUND_S
 
     def _count(self) -> None:
