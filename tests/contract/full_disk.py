@@ -8,6 +8,7 @@ It prints one JSON object: what each attempt was told, and what was found afterw
 
 from __future__ import annotations
 
+import contextlib
 import json
 import resource
 import sys
@@ -66,11 +67,18 @@ def main() -> None:
                 staged.write(b"x" * (1 << 16))
             staged.finish()
 
+    def insist() -> None:
+        with store.create("u2", "model.onnx") as staged:
+            with contextlib.suppress(VedetteError):
+                staged.write(b"x" * LARGE)
+            staged.finish()
+
     insert("first", 10)
     first = put(store, {"model.onnx": b"first"})
     store.stage("u2")
     make_room = fill(folder)
     outcome: dict[str, object] = {"upload": told(upload), "insert": told(lambda: insert("large", LARGE))}
+    outcome["insist"] = told(insist)
     outcome["staged"] = [file.path for file in store.staged_files("u2")]
     outcome["parts"] = len(list((folder / "artifacts" / "staging" / "u2" / "parts").iterdir()))
     with catalog.read() as snapshot:

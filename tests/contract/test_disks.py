@@ -41,6 +41,7 @@ def full_disk(arguments: list[str]) -> dict[str, object]:
 def check(outcome: dict[str, object]) -> None:
     """Nothing of the failed attempts is left, what was there is there, and with room all goes on."""
     assert outcome["upload"] == "unavailable: the artifact store is out of disk space; nothing was stored"
+    assert outcome["insist"] == "unavailable: the file could not be written whole; nothing was stored"
     assert outcome["staged"] == []
     assert outcome["parts"] == 0
     assert outcome["while full"] == ["first"]
