@@ -124,6 +124,25 @@ def test_blocks_join_without_loss() -> None:
         csv.decode(body + b"\n1,2,x\n", MATRIX)
 
 
+def test_commas_in_quotes_are_text() -> None:
+    """A cell may hold any number of commas, on one line or over several."""
+    cell = ("a,b,c,d,e,f\n" * 3).encode()
+    assert by_name(csv.decode(b'"' + cell + b'"\n"x"\n', TEXT)) == {"x": [[cell], [b"x"]]}
+
+
+def test_a_large_csv_takes_memory_for_its_tensor_and_one_block() -> None:
+    """Cells become numbers block by block, so that no more than one block of them are objects."""
+    body = b"11,22,33\n" * 100_000
+    tracemalloc.start()
+    try:
+        tensor = csv.decode(body, MATRIX)[0]
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert tensor.array.shape == (100_000, 3)
+    assert peak < 3 * tensor.array.nbytes + (14 << 20)
+
+
 CSV_ERRORS = [
     (MATRIX, b"", "no rows"),
     (MATRIX, b"\n\r\n", "no rows"),

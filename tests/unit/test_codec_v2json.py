@@ -87,7 +87,8 @@ def test_pieces_join_without_loss() -> None:
     """A tensor of many pieces, flat and nested, keeps every value in its place."""
     array = np.arange(300_000, dtype=np.float32).reshape(1000, 300)
     for data in (array.ravel().tolist(), array.tolist()):
-        body = json.dumps({"inputs": [{"name": "x", "datatype": "FP32", "shape": [1000, 300], "data": data}]}).encode()
+        document = {"inputs": [{"name": "x", "datatype": "FP32", "shape": [1000, 300], "data": data}]}
+        body = json.dumps(document, separators=(",", ":")).encode()
         tensor = v2json.decode_request(body + b" " * messages.ONE_PASS_BYTES).inputs[0]
         assert_same(tensor, Tensor("x", "FP32", array))
 
