@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import struct
 from collections.abc import AsyncIterator
@@ -17,7 +18,7 @@ from vedette.chassis.http import HttpRequest as Request
 from vedette.chassis.http import HttpResponse, Route
 from vedette.chassis.routing import Router as Paths
 from vedette.core.errors import VedetteError
-from vedette.core.models import CaptureSettings, Variant
+from vedette.core.models import CaptureSettings, Limits, Variant
 from vedette.inference.config import InferenceSettings
 from vedette.inference.http.kserve import KserveHttp
 from vedette.inference.http.oip import OipHttp
@@ -60,7 +61,7 @@ async def http(tmp_path: Path) -> AsyncIterator[Http]:
         rig.register("adder", models.constant_adder(1.0), models.constant_adder(2.0))
         rig.register("table", models.gatherer())
         rig.register("same", models.identity("FP32", (-1, 3)))
-        await rig.deploy("adder", Variant("one", 1), Variant("two", 2, weight=0))
+        await rig.deploy("adder", Variant("one", 1), Variant("two", 2, weight=0), limits=Limits(max_batch_rows=9999))
         await rig.deploy("table")
         await rig.deploy("same", capture=CaptureSettings(sampling_percent=100))
         yield Http(rig)
@@ -252,6 +253,30 @@ async def test_kserve_v1(http: Http) -> None:
     assert (await http("POST", "/v1/models/adder", b"{}")).status == 404
     assert (await http("POST", "/v1/models/ghost:predict", {"instances": [[1]]})).status == 404
     assert (await http("POST", "/v1/models/adder:predict", infer_body())).status == 400
+
+
+async def test_long_texts_are_read_and_written_beside_the_loop(http: Http, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A long body goes to a thread and comes back right; a short one stays on the loop."""
+    hops: list[str] = []
+    real = asyncio.to_thread
+
+    async def counted(work: Any, *args: Any, **kwargs: Any) -> Any:
+        hops.append(work.__name__)
+        return await real(work, *args, **kwargs)
+
+    monkeypatch.setattr(asyncio, "to_thread", counted)
+    values = [float(n) for n in range(4000)]
+    text = "".join(f"{value}\n" for value in values * 2)
+    await http.json("POST", "/v2/models/adder/infer", infer_body())
+    assert (await http("POST", CSV, b"1", content_type="text/csv")).body == b"2.0\n"
+    assert hops == []
+    long = await http.json("POST", "/v2/models/adder/infer", infer_body(values * 2, pad="x" * 40_000))
+    assert long["outputs"][0]["data"] == [value + 1 for value in values * 2]
+    lines = await http("POST", CSV, text.encode(), content_type="text/csv")
+    assert lines.body.splitlines()[-1] == b"4000.0"
+    rows = {"instances": [[value] for value in values], "pad": "x" * 40_000}
+    assert len((await http.json("POST", "/v1/models/adder:predict", rows))["predictions"]) == 4000
+    assert hops == ["decode_request", "encode_response", "decode", "_encoded", "decode"]
 
 
 CSV = "/endpoints/adder/invocations"

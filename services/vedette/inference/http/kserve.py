@@ -12,6 +12,7 @@ from vedette.codec import instances
 from vedette.core.errors import InvalidArgument, NotFound, Unimplemented
 from vedette.core.tensors import InferRequest
 from vedette.inference.dataplane import DataPlane
+from vedette.inference.http.offload import beside_the_loop, text_size
 from vedette.inference.http.oip import JSON, json_response, render_error
 
 
@@ -50,6 +51,8 @@ class KserveHttp:
         if instances.is_v2(request.body):
             raise InvalidArgument("this is a V2 request; send it to /v2/models/NAME/infer")
         signature = self._dataplane.metadata(model).signature
-        inference = InferRequest(model, instances.decode(request.body, signature))
+        inputs = await beside_the_loop(len(request.body), instances.decode, request.body, signature)
+        inference = InferRequest(model, inputs)
         response = await self._dataplane.infer(inference, protocol="kserve", received=received)
-        return HttpResponse(200, instances.encode(response.outputs, signature), JSON)
+        size = text_size(response.outputs)
+        return HttpResponse(200, await beside_the_loop(size, instances.encode, response.outputs, signature), JSON)

@@ -6,6 +6,7 @@ Source: kserve/open-inference-protocol; triton-inference-server, docs/protocol. 
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Mapping
 
@@ -18,6 +19,7 @@ from vedette.core.errors import InvalidArgument, Unimplemented, VedetteError
 from vedette.core.tensors import InferRequest, InferResponse
 from vedette.inference.dataplane import DataPlane
 from vedette.inference.http.documents import metadata_document, statistics_document
+from vedette.inference.http.offload import SHORT, beside_the_loop, text_size
 
 JSON = [("content-type", "application/json")]
 _BINARY = ("content-type", "application/octet-stream")
@@ -81,14 +83,23 @@ class OipHttp:
         received = time.monotonic()
         params = request.params
         length = request.headers.get(_JSON_LENGTH)
-        inference = decode_request(request.body) if length is None else self._with_header(request, length)
+        if length is not None:
+            inference = await self._with_header(request, length)
+        elif len(request.body) <= SHORT:
+            inference = decode_request(request.body)
+        else:
+            inference = await asyncio.to_thread(decode_request, request.body)
         inference.endpoint = params["model"]
         if "version" in params:
             inference.version = params["version"]
         inference.target_variant = request.headers.get("x-amzn-sagemaker-target-variant") or ""
         inference.inference_id = request.headers.get("x-amzn-sagemaker-inference-id") or ""
         response = await self._dataplane.infer(inference, protocol="http", received=received)
-        body, json_length = encode_response(response, _binary_outputs(inference, response))
+        binary = _binary_outputs(inference, response)
+        if binary or text_size(response.outputs) <= SHORT:
+            body, json_length = encode_response(response, binary)
+        else:
+            body, json_length = await asyncio.to_thread(encode_response, response, binary)
         if json_length is None:
             return HttpResponse(200, body, JSON)
         return HttpResponse(200, body, [_BINARY, (_JSON_LENGTH, str(json_length))])
@@ -144,12 +155,12 @@ class OipHttp:
         await self._dataplane.unload(request.params["model"], _parameters(request.body))
         return HttpResponse(200)
 
-    def _with_header(self, request: HttpRequest, header: str) -> InferRequest:
+    async def _with_header(self, request: HttpRequest, header: str) -> InferRequest:
         if not (header.isascii() and header.isdigit()):
             raise InvalidArgument("Inference-Header-Content-Length must be a whole number")
         length = int(header[:20])
         if length:
-            return decode_request(request.body, length)
+            return await beside_the_loop(length, decode_request, request.body, length)
         metadata = self._dataplane.metadata(request.params["model"], request.params.get("version", ""))
         return decode_raw_request(request.body, metadata.signature)
 

@@ -24,6 +24,7 @@ from vedette.inference.http.aws import (
     render_error,
     render_invocation_error,
 )
+from vedette.inference.http.offload import beside_the_loop, text_size
 
 log = logging.getLogger(__name__)
 _JSON = "application/json"
@@ -92,10 +93,15 @@ class SageMakerHttp:
         read = choose_format(content_type)
         write = choose_accept(request.headers.get("accept") or "", content_type)
         v2 = read.media_type == _JSON and instances.is_v2(request.body)
-        inference = decode_request(request.body) if v2 else InferRequest("", read.decode(request.body, signature))
+        size = len(request.body)
+        if v2:
+            inference = await beside_the_loop(size, decode_request, request.body)
+        else:
+            inference = InferRequest("", await beside_the_loop(size, read.decode, request.body, signature))
         inference.endpoint, inference.target_variant, inference.inference_id = endpoint, target, inference_id
         response = await self._infer(inference, received)
-        body = _encoded(response, write, signature, v2=v2)
+        size = text_size(response.outputs)
+        body = await beside_the_loop(size, _encoded, response, write, signature, v2=v2)
         return HttpResponse(
             200, body, [("content-type", write.media_type), ("x-amzn-invoked-production-variant", response.variant)]
         )
