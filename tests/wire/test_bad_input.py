@@ -15,6 +15,8 @@ import grpc
 import httpx
 import numpy as np
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from tests.wire.target import LEAK, Target
 from tritonclient.grpc import service_pb2 as pb
 from tritonclient.grpc import service_pb2_grpc
@@ -39,11 +41,13 @@ def binary(size: object, **fields: object) -> bytes:
 
 
 @pytest.fixture(autouse=True)
-def alive(http: httpx.Client) -> Iterator[None]:
-    """After each test the same server still gives right answers."""
+def alive(http: httpx.Client, target: Target) -> Iterator[None]:
+    """After each test the same process, not a successor, still gives right answers."""
+    workers = target.suite.workers("inference")
     yield
     answer = http.post(INFER, content=body())
     assert answer.json()["outputs"][0]["data"] == TENSOR["data"]
+    assert target.suite.workers("inference") == workers
 
 
 def check(answer: httpx.Response, status: int) -> str:
@@ -216,22 +220,90 @@ def test_a_gzip_bomb_is_a_413(http: httpx.Client) -> None:
     check(http.post(INFER, content=bomb, headers={"Content-Encoding": "gzip"}), 413)
 
 
+def npy(header: str, data: bytes = b"", version: bytes = b"\x01\x00") -> bytes:
+    """An .npy file with this header, however wrong."""
+    text = header.encode().ljust(117) + b"\n"
+    return b"\x93NUMPY" + version + len(text).to_bytes(2, "little") + text + data
+
+
+SAGEMAKER_CASES = {
+    "csv of text": ("text/csv", b"a,b,c,d"),
+    "csv cut": ("text/csv", b"1,2,3"),
+    "csv ragged": ("text/csv", b"1,2,3,4\n1,2"),
+    "csv empty": ("text/csv", b""),
+    "csv quote": ("text/csv", b'"1,2,3,4'),
+    "csv no UTF-8": ("text/csv", b"\xff\xfe,2,3,4"),
+    "csv null byte": ("text/csv", b"1,2,3,\0"),
+    "csv one huge field": ("text/csv", b"1" * 1_000_000),
+    "json cut": ("application/json", b"{"),
+    "json deep": ("application/json", b"[" * 250_000),
+    "json other": ("application/json", b'{"rows": [[1, 2, 3, 4]]}'),
+    "json no rows": ("application/json", b'{"instances": []}'),
+    "json text": ("application/json", b'{"instances": [["a", "b", "c", "d"]]}'),
+    "json NaN": ("application/json", b'{"instances": [[1, 2, 3, NaN]]}'),
+    "json ragged": ("application/json", b'{"instances": [[1, 2, 3, 4], [1]]}'),
+    "lines cut": ("application/jsonlines", b'{"features": [1, 2, 3, 4]}\n{'),
+    "lines empty": ("application/jsonlines", b"\n\n"),
+    "npy cut": ("application/x-npy", b"\x93NUMPY\x01\x00"),
+    "npy nothing": ("application/x-npy", b""),
+    "npy objects": (
+        "application/x-npy",
+        npy("{'descr': '|O', 'fortran_order': False, 'shape': (1, 4)}", b"\x80N."),
+    ),
+    "npy code": ("application/x-npy", npy("__import__('os').system('true')")),
+    "npy huge": ("application/x-npy", npy(f"{{'descr': '<f4', 'fortran_order': False, 'shape': ({2**40}, 4)}}", ROW)),
+    "npy negative": ("application/x-npy", npy("{'descr': '<f4', 'fortran_order': False, 'shape': (-1, 4)}", ROW)),
+    "npy short": ("application/x-npy", npy("{'descr': '<f4', 'fortran_order': False, 'shape': (2, 4)}", ROW)),
+    "npy version": ("application/x-npy", npy("{}", ROW, b"\x09\x00")),
+    "npy record": ("application/x-npy", npy("{'descr': [('a', '<f4')], 'fortran_order': False, 'shape': (4,)}", ROW)),
+}
+
+
+@pytest.mark.parametrize("name", SAGEMAKER_CASES)
+def test_a_broken_invocation_is_a_model_error(http: httpx.Client, name: str) -> None:
+    """Every format of SageMaker's: 424 with 400 as the model's own status, never an inside story."""
+    content_type, content = SAGEMAKER_CASES[name]
+    answer = http.post("/endpoints/row-sum/invocations", content=content, headers={"Content-Type": content_type})
+    told = answer.json()
+    assert (answer.status_code, answer.headers["x-amzn-errortype"]) == (424, "ModelError"), answer.text
+    assert told["OriginalStatusCode"] == 400
+    assert not LEAK.search(told["OriginalMessage"]), told
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b"[" * 250_000, b"{}", b'{"instances": 1}', b'{"instances": [[1]]}'])
+def test_a_broken_v1_request_is_a_400(http: httpx.Client, content: bytes) -> None:
+    """KServe's older protocol."""
+    check(http.post("/v1/models/row-sum:predict", content=content), 400)
+
+
+@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(at=st.integers(0, len(body())), cut=st.integers(0, 8), put=st.binary(max_size=8))
+def test_any_change_to_a_request_is_an_answer_or_a_400(http: httpx.Client, at: int, cut: int, put: bytes) -> None:
+    """Whatever a few bytes are replaced by, the server answers in the protocol's words."""
+    whole = body()
+    answer = http.post(INFER, content=whole[:at] + put + whole[at + cut :])
+    if answer.status_code != 200:
+        check(answer, 400)
+
+
 def exchange(target: Target, request: bytes, *, close: bool = True) -> bytes:
     """Send raw bytes and read until the server closes or has been quiet for a while."""
     parts = urlsplit(target.http)
+    got = b""
     with socket.create_connection((parts.hostname, parts.port), timeout=20) as connection:
-        connection.sendall(request)
-        if close:
-            connection.shutdown(socket.SHUT_WR)
-        got = b""
         try:
+            connection.sendall(request)
+            if close:
+                connection.shutdown(socket.SHUT_WR)
             while chunk := connection.recv(65536):
                 got += chunk
                 if not close and b"\r\n\r\n" in got:
                     break
-        except ConnectionResetError:
-            pass
-        return got
+        except TimeoutError:
+            raise
+        except OSError:
+            pass  # a server may hang up on nonsense before it has all of it
+    return got
 
 
 def test_a_body_over_the_limit_is_a_413_before_it_is_sent(target: Target) -> None:

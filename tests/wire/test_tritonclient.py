@@ -168,6 +168,22 @@ def test_a_stream(grpc_address: str, target: Target) -> None:
 
 
 @pytest.mark.ours
+def test_priority_timeout_and_parameters(web, rpc, target: Target) -> None:
+    """What the clients' own arguments send is understood; sequences are refused in plain words."""
+    identity = target.identity("FP32")
+    for module, client in ((thttp, web), (tgrpc, rpc)):
+        tensor = filled(module, identity)
+        answer = client.infer(
+            identity.model, [tensor], priority=1, timeout=30_000_000, parameters={"mine": "x"}, model_version="1"
+        )
+        same(identity, answer.as_numpy(identity.gives))
+        with pytest.raises(InferenceServerException):
+            client.infer(identity.model, [tensor], timeout=-1)
+        with pytest.raises(InferenceServerException, match="sequence"):
+            client.infer(identity.model, [tensor], sequence_id=7, sequence_start=True)
+
+
+@pytest.mark.ours
 def test_classification(web, rpc) -> None:
     """class_count of both clients: value, index and label."""
     array = np.array([[0.25, 1, 0.5]], np.float32)
