@@ -186,7 +186,17 @@ async def test_details_that_make_no_sense_are_refused(room: Room, details: str) 
 
 
 @pytest.mark.parametrize(
-    "query", ["limit=0", "limit=101", "limit=x", "page_token=zzz", "tag=novalue", "page_token=" + "x" * 2000]
+    "query",
+    [
+        "limit=0",
+        "limit=101",
+        "limit=x",
+        "page_token=zzz",
+        "tag=novalue",
+        "limit=1&lmit=2",
+        "page_token=" + "x" * 2000,
+        "name_contain=m",
+    ],
 )
 async def test_lists_refuse_queries_that_make_no_sense(room: Room, query: str) -> None:
     """Limits have limits, tokens are ours."""

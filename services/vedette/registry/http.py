@@ -96,7 +96,19 @@ def _desk(request: Request) -> Desk:
     return desk
 
 
-router = APIRouter(prefix="/v1", responses={"default": {"model": Problem, "description": "An error (RFC 9457)."}})
+def _known_query(request: Request) -> None:
+    """Refuse query parameters that the route does not have: a misspelt filter would list everything."""
+    known = {field.alias for field in request.scope["route"].dependant.query_params}
+    unknown = sorted(set(request.query_params) - known)
+    if unknown:
+        raise InvalidArgument(f"there is no query parameter {unknown[0][:80]!r} here")
+
+
+router = APIRouter(
+    prefix="/v1",
+    dependencies=[Depends(_known_query)],
+    responses={"default": {"model": Problem, "description": "An error (RFC 9457)."}},
+)
 Asked = Annotated[Desk, Depends(_desk)]
 Limit = Annotated[int, Query(ge=1, le=100)]
 Token = Annotated[str, Query(max_length=1000)]
