@@ -259,3 +259,19 @@ async def test_a_refusal_over_http_names_the_step(tmp_path: Path, monkeypatch: p
         large = await room.http.post("/v1/models/m/versions", content=b"x" * 101)
         assert (large.status_code, large.json()["code"]) == (413, "too_large")
         assert (await room.http.get("/v1/models")).json()["items"] == []
+
+
+async def test_what_cannot_be_cleared_away_is_not_the_callers_loss(yard: Yard, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The version is registered and said to be; the sweep takes the rest later."""
+
+    def down(upload_id: str) -> None:
+        raise Unavailable("the disk has a moment")
+
+    with monkeypatch.context() as moment:
+        moment.setattr(yard.artifacts, "discard", down)
+        version, created = await yard.uploads.upload_graph("m", Details(), chunks(b"graph"))
+    assert (version.version, created) == (1, True)
+    yard.clock.advance(3601.0)
+    yard.uploads.sweep()
+    with yard.catalog.read() as view:
+        assert view.uploads() == []

@@ -195,7 +195,10 @@ class _Incoming:
 
     def __init__(self, entry: ArtifactFile, folder: Path) -> None:
         self.entry = entry
-        self.file: BinaryIO = (folder / entry.path).open("xb")
+        try:
+            self.file: BinaryIO = (folder / entry.path).open("xb")
+        except OSError:
+            raise Unavailable("the folder for the files of a version cannot be written to") from None
         self._digest = hashlib.sha256()
         self._size = 0
 

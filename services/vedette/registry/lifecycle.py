@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+import threading
 import uuid
 from collections import deque
 from collections.abc import Mapping
@@ -33,15 +34,17 @@ class Lifecycle:
         self._waiting: deque[Message] = deque()
         self._producer = uuid.uuid4().hex
         self._sequence = 0
+        self._telling = threading.Lock()
         self._wake = asyncio.Event()
         self._loop: asyncio.AbstractEventLoop | None = None
 
     def tell(self, kind: str, subject: str, data: Mapping[str, object]) -> None:
         """Note that something happened: `kind` is `model.registered`, `subject` what it happened to."""
-        if len(self._waiting) >= MAX_WAITING:
-            LOG.warning("lifecycle event dropped: the stream does not take them", extra={"kind": kind})
-            return
-        self._waiting.append(self._message(kind, subject, data))
+        with self._telling:
+            if len(self._waiting) >= MAX_WAITING:
+                LOG.warning("lifecycle event dropped: the stream does not take them", extra={"kind": kind})
+                return
+            self._waiting.append(self._message(kind, subject, data))
         if self._loop is not None and not self._loop.is_closed():
             self._loop.call_soon_threadsafe(self._wake.set)
 

@@ -7,6 +7,8 @@ which expires. Disk and catalog work runs in threads.
 from __future__ import annotations
 
 import asyncio
+import logging
+import math
 import uuid
 from collections.abc import AsyncIterable, AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -29,6 +31,9 @@ from vedette.registry.versions import (
     complete,
 )
 
+LOG = logging.getLogger(__name__)
+ONE_SHOT_TTL_S = 3600.0
+"""What a killed process leaves of an upload in one request is swept away after this long at most."""
 CHUNK = 1 << 20
 """Bytes gathered before one hop to a thread writes them."""
 
@@ -71,9 +76,9 @@ class Uploads:
         self._busy: set[str] = set()
         """Uploads that a request of this process is working on; never swept."""
 
-    async def begin(self, model: str) -> Upload:
+    async def begin(self, model: str, *, ttl_s: float = math.inf) -> Upload:
         """Open an upload for a version of this model, which need not exist yet."""
-        return await asyncio.to_thread(self._begin, check_name(model, "model name"))
+        return await asyncio.to_thread(self._begin, check_name(model, "model name"), min(ttl_s, self._limits.ttl_s))
 
     async def receive(self, upload_id: str, file: str, chunks: AsyncIterable[bytes]) -> ArtifactFile:
         """Write one file of an upload as its bytes come in; nothing of it stays unless all came."""
@@ -102,13 +107,13 @@ class Uploads:
     ) -> tuple[ModelVersion, bool]:
         """One upload from begin to end: `receive(upload_id)` yields as it stores files. Leaves nothing staged."""
         check_details(details)
-        upload = await self.begin(model)
+        upload = await self.begin(model, ttl_s=ONE_SHOT_TTL_S)
         try:
             async for _ in receive(upload.id):
                 pass
             return await self.commit(upload.id, details)
         finally:
-            await asyncio.shield(asyncio.to_thread(self._discard, upload.id))
+            await asyncio.shield(asyncio.to_thread(self._clear, upload.id))
 
     async def upload_graph(
         self, model: str, details: Details, chunks: AsyncIterable[bytes]
@@ -135,9 +140,9 @@ class Uploads:
         for upload_id in (expired | (staged - rows)) - self._busy:
             self._discard(upload_id)
 
-    def _begin(self, model: str) -> Upload:
+    def _begin(self, model: str, ttl_s: float) -> Upload:
         now = self._clock.time()
-        upload = Upload(uuid.uuid4().hex, model, created_at=now, expires_at=now + self._limits.ttl_s)
+        upload = Upload(uuid.uuid4().hex, model, created_at=now, expires_at=now + ttl_s)
         with self._catalog.transaction() as tx:
             if len(tx.uploads()) >= self._limits.max_uploads:
                 raise Overloaded(f"{self._limits.max_uploads} uploads are under way; finish or delete one, or wait")
@@ -171,8 +176,15 @@ class Uploads:
     def _register(self, upload_id: str, candidate: Candidate) -> tuple[ModelVersion, bool]:
         self._artifacts.put(manifest_digest(candidate.files), upload_id)
         registered = self._models.register(candidate)
-        self._discard(upload_id)
+        self._clear(upload_id)
         return registered
+
+    def _clear(self, upload_id: str) -> None:
+        """Throw away what has done its work; what fails here is not the caller's loss, the sweep tries again."""
+        try:
+            self._discard(upload_id)
+        except VedetteError as error:
+            LOG.warning("an upload is left for the sweep: %s", error.message)
 
     async def _admitted(self, upload_id: str) -> tuple[Signature, Admission]:
         folder = await asyncio.to_thread(self._artifacts.staged, upload_id)
