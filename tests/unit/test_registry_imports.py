@@ -13,6 +13,9 @@ import pytest
 from moto.server import ThreadedMotoServer
 from tests.registry_room import Room, open_room
 
+from vedette.core.errors import PermissionDenied
+from vedette.registry.imports import LocalSource
+
 
 @pytest.fixture
 def roots(tmp_path: Path) -> Path:
@@ -148,3 +151,15 @@ async def test_an_object_store_that_is_down_is_unavailable(room: Room, monkeypat
     failed = await ask(room, "s3://models/allowed/graph.onnx")
     assert failed.status_code == 503
     assert "127.0.0.1" not in failed.text
+
+
+def test_a_folder_swapped_for_a_link_meanwhile_is_not_followed(roots: Path) -> None:
+    """What counts is where the opened file really is, not where it was when somebody looked."""
+    (roots.parent / "elsewhere").mkdir()
+    (roots.parent / "elsewhere" / "model.onnx").write_bytes(b"secret")
+    source = LocalSource(str(roots / "folder"), [str(roots)])
+    place = source.files()["model.onnx"]
+    (roots / "folder").rename(roots / "before")
+    (roots / "folder").symlink_to(roots.parent / "elsewhere")
+    with pytest.raises(PermissionDenied):
+        source.open(place)
