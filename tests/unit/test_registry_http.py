@@ -22,6 +22,10 @@ async def room(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator
         yield opened
 
 
+JSON = {"content-type": "application/json"}
+JSON_TEXT = "Application/JSON; charset=utf-8"
+
+
 def problem(answer: Any, status: int, code: str) -> str:
     """Assert the shape of an error and return its detail."""
     assert answer.status_code == status, answer.text
@@ -73,7 +77,7 @@ async def test_unknown_paths_and_methods(room: Room) -> None:
 async def test_endpoints_that_make_no_sense_are_refused(room: Room, body: bytes) -> None:
     """400 with a message, and nothing is deployed."""
     await room.upload("m")
-    detail = problem(await room.http.post("/v1/endpoints", content=body), 400, "invalid_argument")
+    detail = problem(await room.http.post("/v1/endpoints", content=body, headers=JSON), 400, "invalid_argument")
     assert detail
     assert (await room.http.get("/v1/endpoints")).json()["items"] == []
 
@@ -82,7 +86,8 @@ async def test_endpoints_that_make_no_sense_are_refused(room: Room, body: bytes)
 async def test_deep_json_is_refused(room: Room, depth: int) -> None:
     """Before any parser sees it."""
     body = b'{"name": ' + b"[" * depth + b"]" * depth + b"}"
-    assert "nested" in problem(await room.http.post("/v1/models", content=body), 400, "invalid_argument")
+    answer = await room.http.post("/v1/models", content=body, headers=JSON)
+    assert "nested" in problem(answer, 400, "invalid_argument")
 
 
 def test_depth_counts_only_what_nests() -> None:
@@ -96,7 +101,17 @@ def test_depth_counts_only_what_nests() -> None:
 async def test_large_json_is_refused(room: Room) -> None:
     """413 at the cap of control documents, which is far below that of uploads."""
     body = json.dumps({"name": "m", "description": "x" * 2_000_000}).encode()
-    problem(await room.http.post("/v1/models", content=body), 413, "too_large")
+    problem(await room.http.post("/v1/models", content=body, headers=JSON), 413, "too_large")
+
+
+@pytest.mark.parametrize("media_type", [None, "text/plain", "application/x-www-form-urlencoded", "application/jsonp"])
+async def test_a_body_that_is_not_called_json_is_refused(room: Room, media_type: str | None) -> None:
+    """With advice; a page in a browser can send the others without asking anybody."""
+    headers = {"content-type": media_type} if media_type else {}
+    answer = await room.http.post("/v1/models", content=b'{"name": "m"}', headers=headers)
+    assert "application/json" in problem(answer, 400, "invalid_argument")
+    called = await room.http.post("/v1/models", content=b'{"name": "m"}', headers={"content-type": JSON_TEXT})
+    assert called.status_code == 201
 
 
 HOSTILE = ["%2e%2e", "a%2fb", "%252e%252e", "a%00b", "-x", "x" * 64, "%F0%9F%A6%86", "a b", "~root", ".hidden"]

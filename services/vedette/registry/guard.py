@@ -1,4 +1,4 @@
-"""What every JSON body passes before a framework sees it: a size cap and a depth cap.
+"""What every JSON body passes before a framework sees it: its media type, a size cap and a depth cap.
 
 Rule: the body is counted while it comes and never held beyond the cap; uploads pass by.
 """
@@ -36,6 +36,8 @@ class JsonGuard:
             return
         try:
             body = await self._read(receive)
+            if body and not _is_json(scope):
+                raise InvalidArgument("send a JSON document with the header content-type: application/json")
             if len(body) > INLINE_BYTES:
                 await asyncio.to_thread(check_depth, body)
             else:
@@ -59,6 +61,12 @@ class JsonGuard:
                 raise TooLarge(f"a JSON document may have at most {self._max_bytes} bytes")
             if not message.get("more_body", False):
                 return bytes(body)
+
+
+def _is_json(scope: Scope) -> bool:
+    """Asking for the header also keeps web pages from posting here: a browser sends it only where it may."""
+    declared = dict(scope["headers"]).get(b"content-type", b"")
+    return bool(declared.split(b";")[0].strip().lower() == b"application/json")
 
 
 def check_depth(body: bytes) -> None:
