@@ -256,9 +256,13 @@ def test_xgboost_regressor_and_bare_booster() -> None:
 def test_the_same_model_gives_the_same_bytes() -> None:
     """So that registering it again finds the version that is there."""
     import lightgbm
+    import onnx
 
     data = load_diabetes()
     linear = LinearRegression().fit(data.data, data.target)
     trees = lightgbm.LGBMRegressor(n_estimators=5, verbose=-1).fit(data.data, data.target)
     assert from_sklearn(linear, data.data).onnx == from_sklearn(linear, data.data).onnx
-    assert from_lightgbm(trees, data.data).onnx == from_lightgbm(trees, data.data).onnx
+    made = from_lightgbm(trees, data.data).onnx
+    assert from_lightgbm(trees, data.data).onnx == made
+    domains = [used.domain for used in onnx.load_model_from_string(made).opset_import]
+    assert domains == sorted(set(domains))

@@ -16,7 +16,7 @@ INPUT = "x"
 
 def finish(model: Any, outputs: tuple[str, ...]) -> Any:
     """Give the graph's outputs their names in order, and shapes that hold for every batch."""
-    model.graph.name = "model"  # converters put a random id here: the same model would get new bytes each time
+    _settle(model)
     names = [value.name for value in model.graph.output]
     if len(names) != len(outputs):
         raise InvalidArgument(f"the graph has the outputs {', '.join(names)}; only {', '.join(outputs)} can be served")
@@ -30,6 +30,17 @@ def finish(model: Any, outputs: tuple[str, ...]) -> Any:
     for value in model.graph.input:
         _free(value.type.tensor_type.shape.dim[0])
     return model
+
+
+def _settle(model: Any) -> None:
+    """Let the same model have the same bytes: converters put a random name and sets without order into a graph."""
+    model.graph.name = "model"
+    versions: dict[str, int] = {}
+    for used in model.opset_import:
+        versions[used.domain] = max(used.version, versions.get(used.domain, 0))
+    del model.opset_import[:]
+    for domain in sorted(versions):
+        model.opset_import.add(domain=domain, version=versions[domain])
 
 
 def _free(dimension: Any) -> None:
