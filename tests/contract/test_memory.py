@@ -53,6 +53,13 @@ class TestMemoryEventStream(EventStreamContract):
 class TestBoundedStream:
     """What only the memory adapter does: forget."""
 
+    async def test_waiting_in_vain_leaves_nothing_behind(self) -> None:
+        """A consumer that polls for ever does not grow the stream."""
+        stream = MemoryEventStream()
+        for _ in range(3):
+            assert await stream.wait("captures", 0, 0.001) is False
+        assert stream._logs["captures"].waiters == set()
+
     async def test_the_oldest_messages_are_forgotten_beyond_the_count(self) -> None:
         """Reading from a forgotten offset begins at the oldest kept, and offsets do not start again."""
         stream = MemoryEventStream(max_messages=3)

@@ -49,6 +49,16 @@ def test_a_server_that_crashes_and_comes_back_loses_nothing(postgres: PostgresSe
     catalog.close()
 
 
+def test_a_restart_that_nobody_noticed_disturbs_nobody(postgres: PostgresServer) -> None:
+    """Connections that died while they were idle are replaced before a caller gets one."""
+    catalog = SqlCatalog(postgres.new_database())
+    catalog.migrate()
+    postgres.stop(how=signal.SIGQUIT)
+    postgres.start()
+    add_model(catalog, "m")
+    catalog.close()
+
+
 def test_a_crash_inside_a_transaction_is_told_to_its_caller(postgres: PostgresServer) -> None:
     """Nothing of it is kept, and the next transaction works."""
     catalog = SqlCatalog(postgres.new_database())
@@ -109,6 +119,16 @@ def test_a_closed_catalog_says_so(tmp_path: Path) -> None:
     with pytest.raises(Unavailable, match="closed"), catalog.read():
         pass
     assert catalog.wait_for_change(7, 60.0) == 7
+
+
+def test_a_connection_given_back_after_the_end_is_closed(tmp_path: Path) -> None:
+    """A reader that is still at it when the catalog closes may finish, and leaves nothing open."""
+    catalog = SqlCatalog(f"sqlite:///{tmp_path}/a.db")
+    catalog.migrate()
+    with catalog.read() as snapshot:
+        catalog.close()
+        assert snapshot.model_count() == 0
+    assert "Connections in pool: 0" in catalog._engine.pool.status()
 
 
 def test_writes_are_on_disk_before_they_are_acknowledged(tmp_path: Path) -> None:
