@@ -61,7 +61,7 @@ $(VENV)/bin/python:
 
 $(VENV)/.suite: pyproject.toml | $(VENV)/bin/python
 	@echo "Installing vedette and what it needs (about a minute the first time)"
-	@$(PIP) install --editable '.[all]'
+	@$(PIP) install --editable '.[all]' --group clients
 	@touch $@
 
 $(VENV)/.dev: pyproject.toml | $(VENV)/bin/python
