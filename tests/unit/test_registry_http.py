@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from tests.registry_room import Room, open_room
 
-from vedette.chassis.auth import check_actions
+from vedette.chassis.declarations import check_actions
 from vedette.core.errors import InvalidArgument
 from vedette.registry.guard import MAX_DEPTH, check_depth
 from vedette.registry.http import ACTIONS, UPLOADS

@@ -17,8 +17,8 @@ import time
 from collections.abc import Callable
 
 from vedette.chassis.asgi import AsgiBridge
-from vedette.chassis.auth import check_actions
 from vedette.chassis.config import ServiceSettings
+from vedette.chassis.declarations import check_actions
 from vedette.chassis.grpc_server import GrpcServer
 from vedette.chassis.http import HttpRequest, HttpResponse, Route
 from vedette.chassis.http_server import HttpServer

@@ -9,7 +9,7 @@ from fastapi import APIRouter, FastAPI
 from grpc_health.v1 import health_pb2
 from starlette.routing import Mount
 
-from vedette.chassis.auth import UnguardedRoute, asgi_routes, check_actions
+from vedette.chassis.declarations import UnguardedRoute, asgi_routes, check_actions
 from vedette.chassis.http import HttpRequest, HttpResponse, Route
 from vedette.chassis.problem import render_problem
 from vedette.chassis.rpc import Rpc, RpcService
