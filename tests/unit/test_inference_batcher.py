@@ -192,6 +192,23 @@ async def test_a_deadline_that_passes_in_the_queue_ends_the_wait_and_drops_the_w
     assert door.stage.ran == [0, 2]
 
 
+async def test_work_whose_deadline_passed_unnoticed_is_dropped_when_its_turn_comes() -> None:
+    """A late event loop does not make the model work for nobody: the clock is looked at before the run."""
+    door, now = Door(), [100.0]
+    late = Batcher(door.stage, RunTime(1.0, 0.0), gate=door.gate, workers=door.workers, now=lambda: now[0])
+    first = door.send(0)
+    await door.running()
+    feeds = {"x": Tensor("x", "FP32", np.array([1], np.float32))}
+    expired = asyncio.create_task(late.submit(Work(feeds, ("x",), 1, 160.0)))
+    await asyncio.sleep(0)
+    now[0] = 161.0
+    door.let(2)
+    with pytest.raises(DeadlineExceeded):
+        await expired
+    await first
+    assert door.stage.ran == [0]
+
+
 async def test_a_deadline_that_passes_in_the_run_ends_the_wait_and_the_run_ends_by_itself() -> None:
     """The result of a run that came too late is thrown away; until then it counts as running."""
     door = Door()

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import gc
-from collections.abc import AsyncIterator
+import threading
+from collections.abc import AsyncIterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +16,9 @@ from tests.inference_rig import Rig, first, inference
 
 from vedette.core.errors import NotFound, Unavailable
 from vedette.core.models import CaptureSettings, EndpointConfig, SessionOptions, Variant
+from vedette.core.tensors import Tensor
+from vedette.engine.runtime import Runtime
+from vedette.engine.session import Session
 from vedette.testing.registry import MemoryRegistry
 
 
@@ -47,19 +51,45 @@ async def test_a_hundred_switches_under_load_lose_no_request_and_mix_no_answers(
     assert rig.metrics.value("vedette_requests_total", code="OK") == len(answered)
 
 
-async def test_threaded_requests_survive_switches_and_their_version_is_freed_after_them(rig: Rig) -> None:
-    """A request in a thread keeps its version alive until it is answered; then the memory is given back."""
-    rig.register("slow", models.slow(300), models.slow(299))
-    await rig.deploy("slow")
-    old = rig.router.route("slow").variants[0].batcher.runtime
-    waiting = [asyncio.create_task(rig.infer("slow", np.ones((1, 256)))) for _ in range(6)]
-    await asyncio.sleep(0)
-    await rig.deploy("slow", Variant("primary", 2))
-    assert {answer.version for answer in await asyncio.gather(*waiting)} == {"1"}
-    await rig.loader.settled()
-    with pytest.raises(Unavailable):
-        old.run({}, ())
-    assert rig.metrics.value("vedette_models_loaded") == 1
+class Held:
+    """A session whose runs in model threads wait until they are let go."""
+
+    def __init__(self, session: Runtime, gate: threading.Event) -> None:
+        self._session = session
+        self._gate = gate
+        self.inputs, self.outputs, self.output_names = session.inputs, session.outputs, session.output_names
+        self.memory_bytes, self.load_time_ms = session.memory_bytes, session.load_time_ms
+
+    def run(self, feeds: Mapping[str, Tensor], outputs: Sequence[str]) -> list[Tensor]:
+        if threading.current_thread().name.startswith("model"):
+            assert self._gate.wait(10)
+        return self._session.run(feeds, outputs)
+
+    def close(self) -> None:
+        self._session.close()
+
+
+async def test_threaded_requests_survive_a_switch_and_their_version_is_freed_after_them(tmp_path: Path) -> None:
+    """Requests that wait or run keep their version alive until they are answered; then its memory is given back."""
+    gate = threading.Event()
+
+    def open_held(paths: Sequence[Path], options: SessionOptions) -> Runtime:
+        return Held(Session.load(paths[0], options), gate)
+
+    async with inference(tmp_path, inline_limit_s=0.0, open_runtime=open_held) as rig:
+        rig.register("adder", models.constant_adder(1.0), models.constant_adder(2.0))
+        await rig.deploy("adder")
+        old = rig.router.route("adder").variants[0].batcher.runtime
+        waiting = [asyncio.create_task(rig.infer("adder", [[0.0]])) for _ in range(6)]
+        await asyncio.sleep(0)
+        await rig.deploy("adder", Variant("primary", 2))
+        assert rig.metrics.value("vedette_models_loaded") == 2
+        gate.set()
+        assert {answer.version for answer in await asyncio.gather(*waiting)} == {"1"}
+        await rig.loader.settled()
+        with pytest.raises(Unavailable):
+            old.run({}, ())
+        assert rig.metrics.value("vedette_models_loaded") == 1
 
 
 async def test_a_failed_load_leaves_the_old_version_serving(rig: Rig) -> None:

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 from tests import inference_models as models
-from tests.inference_rig import Rig, Tally, first, inference, tensor
+from tests.inference_rig import Rig, Tally, first, inference, request, tensor
 
 from vedette.core.errors import InvalidArgument, Unavailable
 from vedette.core.events import Message, Topic
@@ -105,15 +105,34 @@ async def test_a_hung_shadow_delays_nobody_and_its_copies_are_dropped_and_counte
         assert shadow_count(rig, "OK") + shadow_count(rig, "dropped") == 50
 
 
-async def test_a_shadow_waits_while_callers_wait_for_threads(rig: Rig) -> None:
-    """Copies run only when there is room: no copy runs before the queue of callers is empty."""
-    rig.register("slow", models.slow(200), models.slow(100))
-    await rig.deploy("slow", Variant("primary", 1), shadow_variants=(Variant("shadow", 2),))
-    tasks = [asyncio.create_task(rig.infer("slow", np.ones((1, 256)))) for _ in range(8)]
-    await tasks[0]
-    assert rig.metrics.value("vedette_shadow_requests_total") == 0
-    await asyncio.gather(*tasks)
-    await shadows_done(rig, 8)
+class Production(Held):
+    """A session whose runs in the model threads wait; those of the shadow do not."""
+
+    def run(self, feeds: Mapping[str, Tensor], outputs: Sequence[str]) -> list[Tensor]:
+        if threading.current_thread().name.startswith("model"):
+            assert self._gate.wait(10)
+        return self._session.run(feeds, outputs)
+
+
+async def test_a_shadow_waits_while_callers_have_every_thread(tmp_path: Path) -> None:
+    """A copy that waits does not start before a thread is free and no caller waits for one."""
+    gate = threading.Event()
+
+    def open_held(paths: Sequence[Path], options: SessionOptions) -> Runtime:
+        return Production(Session.load(paths[0], options), gate)
+
+    async with inference(tmp_path, inline_limit_s=0.0, threads=1, open_runtime=open_held) as rig:
+        rig.register("adder", models.constant_adder(1.0), models.constant_adder(2.0))
+        await rig.deploy("adder", Variant("primary", 1), shadow_variants=(Variant("shadow", 2),))
+        waiting = asyncio.create_task(rig.infer("adder", [[0.0]]))
+        await asyncio.sleep(0)
+        route = rig.router.route("adder")
+        rig.shadows.offer(route.shadows[0], request("adder", [[0.0]]))
+        await asyncio.sleep(0.1)
+        assert rig.metrics.value("vedette_shadow_requests_total") == 0
+        gate.set()
+        await waiting
+        await shadows_done(rig, 2)
 
 
 async def test_a_failing_shadow_is_counted_by_its_code(rig: Rig) -> None:
