@@ -56,7 +56,7 @@ def wrk(url: str, body: bytes, *, headers: dict[str, str], connections: int, sec
     if "Non-2xx" in output or "Socket errors" in output:
         raise BrokenRun(output)
     rate = re.search(r"Requests/sec:\s+([\d.]+)", output)
-    p50, p99 = (re.search(rf"\b{share}%\s+(\S+)", output) for share in (50, 99))
+    p50, p99 = (re.search(rf"^\s+{share}%\s+(\S+)$", output, re.MULTILINE) for share in (50, 99))
     if rate is None or p50 is None or p99 is None:
         raise BrokenRun(output)
     return Figures(float(rate[1]), _milliseconds(p50[1]), _milliseconds(p99[1]))

@@ -101,16 +101,13 @@ def check_config(
 
 
 def _quiet(config: Path | None) -> None:
-    """Services speak only of what is broken, unless told otherwise.
-
-    While a suite starts and stops, its services miss each other for a moment and warn of it.
-    """
+    """Services speak only of what is wrong, in lines for people, unless told otherwise."""
     from vedette.chassis.config import config_file, read_document
 
     document = read_document(config_file(config, os.environ))
     for name in SUITE:
         table = document.get(name)
         said = table if isinstance(table, dict) else {}
-        for key, value in (("log_level", "ERROR"), ("log_format", "text")):
+        for key, value in (("log_level", "WARNING"), ("log_format", "text")):
             if key not in said:
                 os.environ.setdefault(f"VEDETTE_{name.upper()}__{key.upper()}", value)

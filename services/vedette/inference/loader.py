@@ -30,6 +30,8 @@ from vedette.inference.shadows import ShadowLane
 log = logging.getLogger(__name__)
 
 LOADS_AT_ONCE = 2
+MISSES_OF_A_RESTART = 5
+"""Vain tries to reach the registry (about 3 s of them) that are not worth a line in the log."""
 
 
 class Backoff:
@@ -93,6 +95,7 @@ class Loader:
         self._knows_state = False
         self._was_ready = False
         self._revision = 0
+        self._misses = 0
 
     async def restore(self) -> None:
         """Begin to load what was served before a restart, so that it serves without the registry too."""
@@ -109,7 +112,7 @@ class Loader:
             try:
                 await self._watch(backoff)
             except Unavailable as error:
-                log.warning("the registry is out of reach; serving goes on", extra={"reason": str(error)})
+                self._missed(str(error))
             except VedetteError as error:
                 log.error("the registry refused the watch", extra={"reason": str(error)})
             self._connected.set(0)
@@ -140,11 +143,23 @@ class Loader:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
+    def _missed(self, reason: str) -> None:
+        """Say once that the registry is gone for longer than a restart takes."""
+        self._misses += 1
+        if self._misses == MISSES_OF_A_RESTART + 1:
+            log.warning("the registry is out of reach; serving goes on", extra={"reason": reason})
+
+    def _reached(self) -> None:
+        if self._misses > MISSES_OF_A_RESTART:
+            log.warning("the registry is back")
+        self._misses = 0
+        self._connected.set(1)
+
     async def _watch(self, backoff: Backoff) -> None:
         seen: set[str] = set()
         whole = self._revision == 0
         async for event in self._registry.watch(self._revision):
-            self._connected.set(1)
+            self._reached()
             backoff.reset()
             if isinstance(event, Change):
                 seen.add(event.endpoint)
