@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vedette.core.errors import Conflict, InvalidArgument
+from vedette.core.errors import Conflict, InvalidArgument, Unimplemented
 from vedette.core.models import (
     ApprovalStatus,
     CaptureSettings,
@@ -25,6 +25,8 @@ from vedette.core.models import (
     Variant,
 )
 from vedette.core.ports import ReplicaReport
+from vedette.registry import service as wiring
+from vedette.registry.config import RegistrySettings
 from vedette.registry.endpoints import (
     TRANSITIONS,
     ConfigDraft,
@@ -81,7 +83,7 @@ GOOD = config(
     Variant("b", 2, 0.0, options=SessionOptions(intra_op_threads=2)),
     shadow_variants=(Variant("s", 3, 0.1),),
     limits=Limits(1, 1, 0.001),
-    capture=CaptureSettings(50.0, outputs=False, mode="strict", exclude=("x",)),
+    capture=CaptureSettings(50.0, outputs=False, exclude=("x",)),
 )
 
 
@@ -109,12 +111,6 @@ BAD = {
     "pipeline with it twice": config(Variant("a", 1, pipeline=(ModelRef("m", 1), ModelRef("m", 1)))),
     "long pipeline": config(Variant("a", 1, pipeline=(ModelRef("m", 1), *(ModelRef(f"p{n}", 1) for n in range(15))))),
     "pipeline with a path": config(Variant("a", 1, pipeline=(ModelRef("m", 1), ModelRef("../p", 1)))),
-    "no providers": config(Variant("a", 1, options=SessionOptions(providers=()))),
-    "provider twice": config(Variant("a", 1, options=SessionOptions(providers=("CPUExecutionProvider",) * 2))),
-    "no provider's name": config(Variant("a", 1, options=SessionOptions(providers=("CPU",)))),
-    "negative threads": config(Variant("a", 1, options=SessionOptions(intra_op_threads=-1))),
-    "million threads": config(Variant("a", 1, options=SessionOptions(inter_op_threads=10**6))),
-    "optimization": config(Variant("a", 1, options=SessionOptions(graph_optimization="most"))),  # type: ignore[arg-type]
     "no rows": config(limits=Limits(max_batch_rows=0)),
     "no queue": config(limits=Limits(max_queue=-1)),
     "no time": config(limits=Limits(timeout_s=0)),
@@ -132,6 +128,32 @@ def test_what_is_wrong_in_itself_is_refused(bad: EndpointConfig) -> None:
     """Whatever the models are."""
     with pytest.raises(InvalidArgument):
         check_shape(bad)
+
+
+def test_capture_that_nobody_can_keep_is_refused() -> None:
+    """Strict capture is not there yet: said at deploy and at any percentage, not at load or never."""
+    for percent in (0.0, 10.0):
+        with pytest.raises(Unimplemented, match="capture: mode strict is not there yet"):
+            check_shape(config(capture=CaptureSettings(percent, mode="strict")))
+
+
+OPTIONS = {
+    "no providers": SessionOptions(providers=()),
+    "provider twice": SessionOptions(providers=("CPUExecutionProvider",) * 2),
+    "no provider's name": SessionOptions(providers=("CPU",)),
+    "negative threads": SessionOptions(intra_op_threads=-1),
+    "million threads": SessionOptions(inter_op_threads=10**6),
+    "optimization": SessionOptions(graph_optimization="most"),  # type: ignore[arg-type]
+}
+
+
+@pytest.mark.parametrize("allowed", [(), ("CPUExecutionProvider",)])
+@pytest.mark.parametrize("options", OPTIONS.values(), ids=OPTIONS.keys())
+def test_options_that_no_session_takes_are_refused(options: SessionOptions, allowed: tuple[str, ...]) -> None:
+    """By the engine's own rules, also where the operator says which providers the replicas have."""
+    rules = wiring._rules(RegistrySettings(allowed_providers=allowed))
+    with pytest.raises(InvalidArgument, match="variant 'a': "):
+        check_fit(config(Variant("a", 1, options=options)), {ModelRef("m", 1): wide("m", 3, 3)}, rules)
 
 
 def test_a_rejected_version_is_not_deployed_and_a_pending_one_only_where_nobody_asks() -> None:
@@ -176,6 +198,70 @@ def test_columns_to_exclude_must_exist() -> None:
     check_fit(config(capture=CaptureSettings(exclude=("age", "x", "y"))), versions, RULES)
     with pytest.raises(InvalidArgument, match="no column 'aeg'"):
         check_fit(config(capture=CaptureSettings(exclude=("aeg",))), versions, RULES)
+
+
+@pytest.mark.parametrize("shape", [(-1, -1), (-1, 2), (3,)])
+def test_a_column_to_exclude_must_be_one_that_can_be_cut_out(shape: tuple[int, ...]) -> None:
+    """Where the features do not lie side by side in one input, excluding one would capture it all the same."""
+    signature = Signature((TensorSpec("x", "FP32", shape),), (), ("age", "income", "city"))
+    versions = {ModelRef("m", 1): model_version("m", 1, signature=signature)}
+    excluding = config(capture=CaptureSettings(exclude=("age",)))
+    if shape == (3,):
+        check_fit(excluding, versions, RULES)
+        return
+    with pytest.raises(InvalidArgument, match="'age' cannot be cut out"):
+        check_fit(excluding, versions, RULES)
+    check_fit(config(capture=CaptureSettings(exclude=("x",))), versions, RULES)
+
+
+SHOWN = Signature(
+    (TensorSpec("x", "FP32", (-1, 2)), TensorSpec("z", "BYTES", (-1, 1))),
+    (TensorSpec("y", "FP32", (-1, 1)),),
+    ("age", "income", "city"),
+    {"city": ("Ulm", "Bern")},
+)
+X, Z = SHOWN.inputs
+UNLIKE = {
+    "name": (replace(SHOWN, inputs=(replace(X, name="a"), Z)), "inputs a, z in place of x, z"),
+    "order": (replace(SHOWN, inputs=(Z, X)), "inputs z, x in place of x, z"),
+    "missing": (replace(SHOWN, inputs=(X,)), "inputs x in place of x, z"),
+    "datatype": (replace(SHOWN, inputs=(replace(X, datatype="FP64"), Z)), r"'x' is FP64 \[-1, 2\] in place of FP32"),
+    "width": (replace(SHOWN, inputs=(replace(X, shape=(-1, 3)), Z)), r"'x' is FP32 \[-1, 3\] in place of"),
+    "rank": (replace(SHOWN, inputs=(replace(X, shape=(-1, 2, 1)), Z)), r"'x' is FP32 \[-1, 2, 1\] in place of"),
+    "feature order": (
+        replace(SHOWN, feature_names=("income", "age", "city")),
+        "feature_names income, age, city in place of age, income, city",
+    ),
+    "no features": (replace(SHOWN, feature_names=()), "feature_names none in place of age"),
+    "categories": (replace(SHOWN, categories={"city": ("Bern", "Ulm")}), "other categories of feature 'city'"),
+    "no categories": (replace(SHOWN, categories={}), "other categories of feature 'city'"),
+}
+
+
+@pytest.mark.parametrize(("signature", "said"), UNLIKE.values(), ids=UNLIKE.keys())
+@pytest.mark.parametrize("shadow", [False, True])
+def test_variants_must_take_the_same_requests(signature: Signature, said: str, shadow: bool) -> None:
+    """Clients build requests from one metadata document; the message names the variant and the difference."""
+    versions = {
+        ModelRef("m", 1): model_version("m", 1, signature=SHOWN),
+        ModelRef("m", 2): model_version("m", 2, signature=signature),
+    }
+    first, other = Variant("a", 1), Variant("b", 2)
+    both = config(first, shadow_variants=(other,)) if shadow else config(first, other)
+    with pytest.raises(InvalidArgument, match=f"variant 'b' takes other requests than variant 'a': .*{said}"):
+        check_fit(both, versions, RULES)
+    check_fit(config(other), versions, RULES)
+
+
+def test_variants_may_differ_in_what_no_request_depends_on() -> None:
+    """Outputs, label names, fixed rows, and a dimension that one graph fixes and the other leaves open."""
+    inputs = (replace(X, shape=(8, -1)), Z)
+    other = replace(SHOWN, inputs=inputs, outputs=(TensorSpec("score", "FP64", (-1,)),), label_names=("no", "yes"))
+    versions = {
+        ModelRef("m", 1): model_version("m", 1, signature=SHOWN),
+        ModelRef("m", 2): model_version("m", 2, signature=other),
+    }
+    check_fit(config(Variant("a", 1), Variant("b", 2)), versions, RULES)
 
 
 def test_aliases_are_looked_up_for_variants_shadows_and_steps() -> None:

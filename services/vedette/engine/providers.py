@@ -33,7 +33,24 @@ def check_options(options: SessionOptions) -> None:
     Raises:
         InvalidArgument: it names what is missing or contradictory.
     """
-    _check_providers(options.providers)
+    check_settings(options)
+    have = available_providers()
+    missing = [name for name in options.providers if name not in have]
+    if missing:
+        named = ", ".join(name[:80] for name in missing)
+        raise InvalidArgument(f"this installation of ONNX Runtime has no {named}; it has {', '.join(have)}")
+
+
+def check_settings(options: SessionOptions) -> None:
+    """Check `options` in themselves, whatever the installed build has: it may not be the one that runs them.
+
+    Raises:
+        InvalidArgument: it names the option.
+    """
+    if not options.providers:
+        raise InvalidArgument("providers must name at least one execution provider")
+    if len(set(options.providers)) != len(options.providers):
+        raise InvalidArgument("providers names an execution provider twice")
     for name in ("intra_op_threads", "inter_op_threads"):
         value = getattr(options, name)
         if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value <= _MOST_THREADS:
@@ -41,18 +58,6 @@ def check_options(options: SessionOptions) -> None:
     levels = get_args(get_type_hints(SessionOptions)["graph_optimization"])
     if options.graph_optimization not in levels:
         raise InvalidArgument(f"graph_optimization must be one of {', '.join(levels)}")
-
-
-def _check_providers(wanted: tuple[str, ...]) -> None:
-    if not wanted:
-        raise InvalidArgument("providers must name at least one execution provider")
-    if len(set(wanted)) != len(wanted):
-        raise InvalidArgument("providers names an execution provider twice")
-    have = available_providers()
-    missing = [name for name in wanted if name not in have]
-    if missing:
-        named = ", ".join(name[:80] for name in missing)
-        raise InvalidArgument(f"this installation of ONNX Runtime has no {named}; it has {', '.join(have)}")
 
 
 def ort_options(options: SessionOptions, *, threads: int) -> ort.SessionOptions:

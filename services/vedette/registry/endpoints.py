@@ -6,13 +6,12 @@ Rule: pure functions; nothing here reads a clock or a store. A setting that cann
 from __future__ import annotations
 
 import math
-import re
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
-from vedette.core.errors import Conflict, InvalidArgument
+from vedette.core.errors import Conflict, InvalidArgument, Unimplemented
 from vedette.core.models import (
     CaptureSettings,
     Endpoint,
@@ -27,6 +26,7 @@ from vedette.core.models import (
     check_name,
 )
 from vedette.core.ports import ReplicaReport
+from vedette.registry.variants import Named, check_alike, check_excluded
 from vedette.registry.versions import check_servable
 
 MAX_VARIANTS = 10
@@ -35,9 +35,7 @@ MAX_WEIGHT = 1e9
 MAX_ROWS = 1_000_000
 MAX_QUEUE = 1_000_000
 MAX_TIMEOUT_S = 3600.0
-MAX_THREADS = 1024
 MAX_REASON = 1000
-PROVIDER = re.compile(r"[A-Za-z0-9]{1,40}ExecutionProvider")
 
 Choice = int | str
 """A version as a configuration names it: a number, or `@alias`, which is looked up at deploy time."""
@@ -78,7 +76,7 @@ class Rules:
     """What the operator and the engine add to the rules of this module."""
 
     check_options: Callable[[SessionOptions], None]
-    """Raises `InvalidArgument` for execution providers that nothing here can run."""
+    """Raises `InvalidArgument` for options that nothing here can run with."""
     check_chain: Callable[[Sequence[Signature]], Signature]
     """Raises `InvalidArgument` where the outputs of one step do not fit the next."""
     require_approval: bool = False
@@ -118,13 +116,13 @@ def check_shape(config: EndpointConfig) -> None:
 
     Raises:
         InvalidArgument: names the setting.
+        Unimplemented: strict capture.
     """
     check_name(config.model, "model name")
     _check_names(config)
     check_weights(config)
     for variant in (*config.variants, *config.shadow_variants):
         _check_pipeline(config.model, variant)
-        _check_options(variant)
     _check_limits(config.limits)
     _check_capture(config.capture)
 
@@ -133,17 +131,21 @@ def check_fit(config: EndpointConfig, versions: Mapping[ModelRef, ModelVersion],
     """Refuse what these model versions cannot do. `versions` holds every one of `config.references()`.
 
     Raises:
-        InvalidArgument: the configuration contradicts a signature, or names an execution provider that is not there.
+        InvalidArgument: the configuration contradicts a signature, the variants do not take the same requests,
+            or nothing here can run with a variant's options.
         Conflict: a version may not serve.
     """
     for ref in config.references():
         check_servable(versions[ref], require_approval=rules.require_approval)
+    wholes: list[Named] = []
     for variant in (*config.variants, *config.shadow_variants):
-        rules.check_options(variant.options)
+        _check_options(variant, rules)
         steps = [versions[ref].signature for ref in variant.pipeline]
         whole = rules.check_chain(steps) if steps else versions[ModelRef(config.model, variant.version)].signature
         _check_rows(variant, whole, config.limits)
-        _check_excluded(config.capture, whole)
+        check_excluded(config.capture, whole)
+        wholes.append((variant.name, whole))
+    check_alike(wholes)
 
 
 def check_weights(config: EndpointConfig) -> None:
@@ -207,18 +209,11 @@ def _check_pipeline(model: str, variant: Variant) -> None:
         )
 
 
-def _check_options(variant: Variant) -> None:
-    options, where = variant.options, f"variant {variant.name!r}"
-    for provider in options.providers:
-        if PROVIDER.fullmatch(provider) is None:
-            raise InvalidArgument(f"{where}: {provider[:80]!r} is not the name of an execution provider")
-    if not options.providers or len(set(options.providers)) != len(options.providers):
-        raise InvalidArgument(f"{where}: providers must name at least one execution provider, each once")
-    for name in ("intra_op_threads", "inter_op_threads"):
-        if not 0 <= getattr(options, name) <= MAX_THREADS:
-            raise InvalidArgument(f"{where}: {name} must be 0 to {MAX_THREADS}")
-    if options.graph_optimization not in {"none", "basic", "extended", "all"}:
-        raise InvalidArgument(f"{where}: graph_optimization must be none, basic, extended or all")
+def _check_options(variant: Variant, rules: Rules) -> None:
+    try:
+        rules.check_options(variant.options)
+    except InvalidArgument as error:
+        raise InvalidArgument(f"variant {variant.name!r}: {error.message}") from error
 
 
 def _check_limits(limits: Limits) -> None:
@@ -235,8 +230,10 @@ def _check_capture(capture: CaptureSettings) -> None:
         raise InvalidArgument("capture: sampling_percent must be 0 to 100")
     if capture.sampling_percent and not (capture.inputs or capture.outputs):
         raise InvalidArgument("capture: with neither inputs nor outputs there is nothing to sample")
-    if capture.mode not in {"best_effort", "strict"}:
-        raise InvalidArgument("capture: mode must be best_effort or strict")
+    if capture.mode == "strict":
+        raise Unimplemented("capture: mode strict is not there yet; use best_effort")
+    if capture.mode != "best_effort":
+        raise InvalidArgument("capture: mode must be best_effort")
 
 
 def _check_rows(variant: Variant, signature: Signature, limits: Limits) -> None:
@@ -247,13 +244,6 @@ def _check_rows(variant: Variant, signature: Signature, limits: Limits) -> None:
                 f"limits: max_batch_rows is {limits.max_batch_rows}, but input {spec.name!r} of variant "
                 f"{variant.name!r} always has {spec.shape[0]} rows"
             )
-
-
-def _check_excluded(capture: CaptureSettings, signature: Signature) -> None:
-    known = {spec.name for spec in (*signature.inputs, *signature.outputs)} | set(signature.feature_names)
-    for column in capture.exclude:
-        if column not in known:
-            raise InvalidArgument(f"capture: there is no column {column[:80]!r} to exclude")
 
 
 Event = Literal["deploy", "start", "stop", "delete", "ready", "failed"]

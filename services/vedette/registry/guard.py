@@ -13,12 +13,11 @@ from starlette.routing import compile_path
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from vedette.chassis.problem import render_problem
+from vedette.codec.checks import check_json
 from vedette.core.errors import InvalidArgument, TooLarge, VedetteError
 
-MAX_DEPTH = 64
 INLINE_BYTES = 16 * 1024
-"""Larger bodies are looked at in a thread: a megabyte of brackets takes a tenth of a second."""
-_OPEN, _CLOSE, _QUOTE, _ESCAPE = frozenset(b"[{"), frozenset(b"]}"), ord('"'), ord("\\")
+"""Larger bodies are looked at in a thread."""
 
 
 class JsonGuard:
@@ -39,9 +38,9 @@ class JsonGuard:
             if body and not _is_json(scope):
                 raise InvalidArgument("send a JSON document with the header content-type: application/json")
             if len(body) > INLINE_BYTES:
-                await asyncio.to_thread(check_depth, body)
+                await asyncio.to_thread(check_json, body)
             else:
-                check_depth(body)
+                check_json(body)
         except VedetteError as error:
             await _answer(error, send)
             return
@@ -67,29 +66,6 @@ def _is_json(scope: Scope) -> bool:
     """Asking for the header also keeps web pages from posting here: a browser sends it only where it may."""
     declared = dict(scope["headers"]).get(b"content-type", b"")
     return bool(declared.split(b";")[0].strip().lower() == b"application/json")
-
-
-def check_depth(body: bytes) -> None:
-    """Refuse JSON nested deeper than any document here; one pass over the bytes.
-
-    Raises:
-        InvalidArgument: over `MAX_DEPTH`.
-    """
-    if body.count(b"[") + body.count(b"{") <= MAX_DEPTH:
-        return
-    depth, quoted, escaped = 0, False, False
-    for byte in body:
-        if quoted:
-            quoted = escaped or byte != _QUOTE
-            escaped = byte == _ESCAPE and not escaped
-        elif byte == _QUOTE:
-            quoted = True
-        elif byte in _OPEN:
-            depth += 1
-            if depth > MAX_DEPTH:
-                raise InvalidArgument(f"the JSON document is nested deeper than {MAX_DEPTH}")
-        elif byte in _CLOSE:
-            depth -= 1
 
 
 def _replay(body: bytes, receive: Receive) -> Receive:

@@ -15,7 +15,7 @@ from vedette.core.models import Admission, SessionOptions, Signature
 from vedette.core.ports import ArtifactStore, Catalog, EventStream
 from vedette.engine.admission import AdmissionLimits, admit
 from vedette.engine.chain import check_chain
-from vedette.engine.providers import check_options
+from vedette.engine.providers import check_options, check_settings
 from vedette.registry import rpc
 from vedette.registry.config import RegistrySettings
 from vedette.registry.deployments import Deployments
@@ -126,6 +126,7 @@ def _rules(config: RegistrySettings) -> Rules:
         if not allowed:
             check_options(options)
             return
+        check_settings(options)
         missing = [name for name in options.providers if name not in allowed]
         if missing:
             raise InvalidArgument(f"execution provider {missing[0][:80]} is not one of {', '.join(sorted(allowed))}")
