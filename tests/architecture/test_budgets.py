@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import ast
+import fnmatch
+import os
+import re
 import statistics
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-SERVICES = Path(__file__).parents[2] / "services" / "vedette"
+ROOT = Path(__file__).parents[2]
+SERVICES = ROOT / "services" / "vedette"
 MODULES = sorted(path for path in SERVICES.rglob("*.py") if "proto" not in path.relative_to(SERVICES).parts)
 BANNED = {"utils", "util", "helpers", "helper", "common", "misc", "base", "manager", "shared", "lib"}
 
@@ -64,3 +68,43 @@ def test_classes_name_a_thing_and_not_a_pattern(path: Path) -> None:
     """No class is called Manager, Helper, Base, Abstract, Impl or Utils."""
     classes = [node.name for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.ClassDef)]
     assert [name for name in classes if name.endswith(CLASS_SUFFIXES) or name.startswith(("Abstract", "Base"))] == []
+
+
+STRANGERS = {
+    "a folder of one machine": r"(?<![\w.$}/-])/(?:work|home|Users|root|mnt|workspaces?|builds?)/(?=\w)|"
+    r"(?<![\w.$}/-])/(?:work|root)\b(?![/-]?\w)",
+    "a package index": r"(?i)(?:files\.)?python[h]osted\.org|\bpypi\.[\w-]+|\b(?:extra[-_])?index[-_]url\b|"
+    r"\bfind[-_]links\b|artifac[t]ory|\bnexus\b",
+    "a private network": r"(?<![\w.])(?:10\.\d+|192\.168|172\.(?:1[6-9]|2\d|3[01]))\.\d+\.\d+(?![\w.])|"
+    r"\b(?:[\w-]+\.)+(?:intern[a]l|l[a]n|corp)(?::\d+|/)",
+}
+"""What holds on one machine and no other. Brackets keep the patterns from finding themselves."""
+
+
+def texts() -> Iterator[tuple[str, str]]:
+    """Name and text of every file of the repository but what .gitignore names, and bytes that are no text."""
+    ignored = [".git", *(line.strip("/") for line in (ROOT / ".gitignore").read_text().split())]
+    for folder, folders, files in os.walk(ROOT):
+        folders[:] = [name for name in folders if not any(fnmatch.fnmatch(name, rule) for rule in ignored)]
+        for path in (Path(folder) / name for name in files):
+            content = path.read_bytes()
+            if b"\0" not in content and path.name != ".git":
+                yield str(path.relative_to(ROOT)), content.decode()
+
+
+@pytest.mark.parametrize("kind", STRANGERS)
+def test_no_file_names_the_machine_it_was_written_on(kind: str) -> None:
+    """The repository works in any clone: no paths of a home, no address of a private index or network."""
+    found = {f"{name}: {hit[0]}" for name, text in texts() for hit in re.finditer(STRANGERS[kind], text)}
+    assert found == set()
+
+
+def test_the_machine_patterns_find_what_they_are_for() -> None:
+    """A pattern that finds nothing proves nothing."""
+    slash = "/"
+    lines = {
+        "a folder of one machine": [f"cd {slash}work/main", f"`{slash}work`", f"'{slash}home/me/x'"],
+        "a package index": ["pip install --index" + "-url x", "https://pypi" + ".org/simple"],
+        "a private network": ["http://10.1" + ".2.3:80", "http://mirror.intern" + "al/simple"],
+    }
+    assert [line for kind, many in lines.items() for line in many if not re.search(STRANGERS[kind], line)] == []

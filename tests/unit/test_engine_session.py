@@ -6,13 +6,11 @@ import os
 import subprocess
 import sys
 import threading
-import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import onnxruntime as ort
 import pytest
 from onnx import TensorProto, helper
 from tests.unit import engine_graphs as graphs
@@ -307,20 +305,26 @@ for entry in Path("/proc/self/fd").iterdir():
     assert list(home.iterdir()) == []
 
 
-def test_run_adds_little_to_the_runtimes_own_call(tmp_path: Path) -> None:
-    """On the reference model, the best of many interleaved rounds: 1.3 us measured, 4 us allowed on a busy machine."""
+class Recorder:
+    """Stands before ONNX Runtime and keeps what it is asked and what it answers."""
+
+    def __init__(self, session: Any) -> None:
+        self._session = session
+        self.calls: list[tuple[Any, Any]] = []
+        self.answers: list[Any] = []
+
+    def run(self, names: Any, feeds: Any) -> Any:
+        self.calls.append((names, feeds))
+        self.answers.append(self._session.run(names, feeds))
+        return self.answers[-1]
+
+
+def test_run_adds_nothing_to_the_runtimes_own_call(tmp_path: Path) -> None:
+    """Plain numbers: one call, with the caller's own array, and the array that comes back is the answer's."""
     session = loaded(graphs.mlp(), tmp_path)
+    recorder = session._ort = Recorder(session._ort)
     x = np.zeros((1, 30), np.float32)
-    feeds, names, bare = {"x": Tensor("x", "FP32", x)}, ("y",), session._ort
-    assert isinstance(bare, ort.InferenceSession)
-    ours, theirs = [], []
-    for _ in range(200):
-        began = time.perf_counter()
-        for _ in range(100):
-            session.run(feeds, names)
-        between = time.perf_counter()
-        for _ in range(100):
-            bare.run(["y"], {"x": x})
-        theirs.append(time.perf_counter() - between)
-        ours.append(between - began)
-    assert (min(ours) - min(theirs)) / 100 < 4e-6
+    answer = session.run({"x": Tensor("x", "FP32", x)}, ("y",))
+    [(_, feeds)] = recorder.calls
+    assert feeds["x"] is x
+    assert answer[0].array is recorder.answers[0][0]
