@@ -15,7 +15,6 @@ import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from loadtests import reference_model
@@ -104,8 +103,7 @@ def vedette(cpu: list[str]) -> Iterator[Target]:
             with process([*command, "inference"], cpu=cpu, env=env) as inference:
                 _wait_for_port(int(ports["http"]), inference)
                 _deploy(f"http://127.0.0.1:{ports['registry']}", f"http://127.0.0.1:{ports['http']}")
-                pid = json.loads((Path(data) / "run" / "inference.json").read_text())["pid"]
-                yield Target("vedette", int(ports["http"]), int(ports["grpc"]), pid)
+                yield Target("vedette", int(ports["http"]), int(ports["grpc"]), inference.pid)
 
 
 def _deploy(registry: str, inference: str) -> None:

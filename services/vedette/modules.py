@@ -182,8 +182,9 @@ def main(arguments: Sequence[str]) -> int:
 
 def _work(name: str, settings: ServiceSettings, place: Place) -> int:
     from vedette.chassis.logs import configure_logging
-    from vedette.chassis.place import allow_many_connections
+    from vedette.chassis.place import allow_many_connections, take_turns
 
+    take_turns()
     allow_many_connections()
     configure_logging(name, level=settings.log_level, form=settings.log_format)
     try:
