@@ -25,7 +25,7 @@ from vedette.inference.dataplane import DataPlane
 from vedette.inference.loader import Backoff, Loader
 from vedette.inference.reports import Reports
 from vedette.inference.residents import Open, Residents
-from vedette.inference.router import Router
+from vedette.inference.router import Choice, Router
 from vedette.inference.service import Background
 from vedette.inference.shadows import ShadowLane
 from vedette.storage.memory import MemoryEventStream
@@ -104,9 +104,14 @@ class Rig:
             await self.registry.reported(endpoint, state, deployment.generation)
         return deployment.generation
 
-    async def infer(self, endpoint: str, values: Any, **fields: Any) -> InferResponse:
+    async def infer(self, endpoint: str, values: Any, *, choice: Choice | None = None, **fields: Any) -> InferResponse:
         """One inference with `values` as the FP32 input `x`."""
-        return await self.dataplane.infer(request(endpoint, values, **fields), protocol="http")
+        return await self.dataplane.infer(request(endpoint, values, **fields), as_it_is, protocol="http", choice=choice)
+
+
+async def as_it_is(_request: InferRequest, response: InferResponse) -> InferResponse:
+    """An answer without a wire format."""
+    return response
 
 
 def tensor(name: str, values: Any, datatype: str = "FP32", dtype: Any = np.float32) -> Tensor:

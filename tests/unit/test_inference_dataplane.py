@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from tests import inference_models as models
-from tests.inference_rig import Rig, first, inference, request, tensor
+from tests.inference_rig import Rig, as_it_is, first, inference, request, tensor
 
 from vedette.core.errors import DeadlineExceeded, InvalidArgument, ModelFailed, NotFound, Overloaded, Unimplemented
 from vedette.core.models import Limits, ModelRef, Variant
@@ -63,7 +63,7 @@ async def test_inputs_that_do_not_fit_are_refused_by_name(rig: Rig, inputs: list
     asked = request("pair", [[0.0]])
     asked.inputs = inputs  # type: ignore[assignment]
     with pytest.raises(InvalidArgument) as refused:
-        await rig.dataplane.infer(asked, protocol="http")
+        await rig.dataplane.infer(asked, as_it_is, protocol="http")
     assert text in refused.value.message
     (line,) = rig.dataplane.statistics("pair")
     assert (line.fail.count, line.execution_count) == (1, 0)

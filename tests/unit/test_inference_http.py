@@ -5,19 +5,21 @@ from __future__ import annotations
 import asyncio
 import json
 import struct
+from collections import Counter
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from tests import inference_models as models
-from tests.inference_rig import Rig, inference
+from tests.inference_rig import Rig, first, inference
 
 from vedette.chassis.http import HttpRequest as Request
 from vedette.chassis.http import HttpResponse, Route
 from vedette.chassis.routing import Router as Paths
-from vedette.core.errors import VedetteError
+from vedette.core.errors import InvalidArgument, VedetteError
 from vedette.core.models import CaptureSettings, Limits, Variant
 from vedette.inference.config import InferenceSettings
 from vedette.inference.http.kserve import KserveHttp
@@ -395,3 +397,128 @@ async def test_every_route_has_an_action_and_renders_errors(http: Http) -> None:
     assert all((action == "deploy") == pattern.endswith("load") for (_, pattern), action in actions.items())
     writes = [pattern for (_, pattern), action in actions.items() if action == "predict"]
     assert all(word in "".join(writes) for word in ("infer", "invocations", "/v1/models/{model}"))
+
+
+@pytest.fixture
+async def mixed(tmp_path: Path) -> AsyncIterator[Http]:
+    """Two endpoints of two variants each: `pair` with the inputs in another order, `kinds` with another datatype."""
+    async with inference(tmp_path) as rig:
+        pair = models.two_inputs()
+        swapped = replace(pair, signature=replace(pair.signature, inputs=pair.signature.inputs[::-1]))
+        rig.register("pair", pair, swapped)
+        rig.register("kinds", models.identity("FP32", (-1, 2)), models.identity("INT32", (-1, 2)))
+        for name in ("pair", "kinds"):
+            await rig.deploy(name, Variant("one", 1), Variant("two", 2))
+        yield Http(rig)
+
+
+def json_part(response: HttpResponse) -> Any:
+    """The document in front of an answer's binary tensors."""
+    assert response.status == 200, response.body
+    return json.loads(response.body[: int(headers_of(response)["inference-header-content-length"])])
+
+
+PAIR = "/endpoints/pair/invocations"
+
+
+@pytest.mark.parametrize(
+    ("content_type", "body"),
+    [
+        ("text/csv", b"5,7,1,2"),
+        ("application/json", b'{"instances": [[5,7,1,2]]}'),
+        ("application/jsonlines", b"[5,7,1,2]"),
+    ],
+)
+async def test_the_variant_that_answers_is_the_one_whose_signature_read_the_request(
+    mixed: Http, content_type: str, body: bytes
+) -> None:
+    """Columns go to the inputs in the order of the variant that answers; every variant gets its share."""
+    expected = {"one": [4.0, 5.0], "two": [-4.0, -5.0]}
+    seen: Counter[str] = Counter()
+    for _ in range(40):
+        response = await mixed("POST", PAIR, body, content_type=content_type, accept="application/json")
+        variant = headers_of(response)["x-amzn-invoked-production-variant"]
+        assert json.loads(response.body)["predictions"][0]["difference"] == expected[variant]
+        seen[variant] += 1
+    assert seen["one"] in range(18, 23)
+    counted = mixed.rig.metrics.value("vedette_requests_total", endpoint="pair", variant="one", code="OK")
+    assert counted == seen["one"]
+
+
+async def test_v1_reads_with_the_variant_that_answers(mixed: Http) -> None:
+    """Both variants answer, each right for its own order of inputs; the target header picks one."""
+    path, body = "/v1/models/pair:predict", {"instances": [[5, 7, 1, 2]]}
+    seen = [(await mixed.json("POST", path, body))["predictions"][0]["difference"] for _ in range(20)]
+    counted = mixed.rig.metrics.value("vedette_requests_total", endpoint="pair", variant="one", protocol="kserve")
+    assert seen.count([4.0, 5.0]) == counted
+    assert seen.count([-4.0, -5.0]) == 20 - counted
+    assert 8 <= counted <= 12
+    aimed = [await mixed.json("POST", path, body, x_amzn_sagemaker_target_variant="two") for _ in range(4)]
+    assert [document["predictions"][0]["difference"] for document in aimed] == [[-4.0, -5.0]] * 4
+    assert (await mixed("POST", path, body, x_amzn_sagemaker_target_variant="nine")).status == 400
+
+
+async def test_v1_names_the_capture(http: Http) -> None:
+    """The inference id reaches the record, as it does with V2."""
+    await http.json(
+        "POST", "/v1/models/same:predict", {"instances": [[1, 2, 3]]}, x_amzn_sagemaker_inference_id="i-7"
+    )  # fmt: skip
+    await http.rig.capture.flush()
+    (delivery,) = await http.rig.stream.read("captures", 0, 9)
+    assert json.loads(delivery.message.value)["inference_id"] == "i-7"
+
+
+async def test_raw_requests_are_read_with_the_variant_that_answers(mixed: Http) -> None:
+    """Bytes alone are whatever the variant takes: every request runs, as its own datatype."""
+    path, raw = "/v2/models/kinds/infer", struct.pack("<2f", 1.0, 2.0)
+    seen: Counter[str] = Counter()
+    for _ in range(20):
+        document = json_part(await mixed("POST", path, raw, inference_header_content_length="0"))
+        seen[document["outputs"][0]["datatype"]] += 1
+        assert document["model_version"] == {"FP32": "1", "INT32": "2"}[document["outputs"][0]["datatype"]]
+    assert seen["FP32"] in range(8, 13)
+    pinned = "/v2/models/kinds/versions/1/infer"
+    response = await mixed("POST", pinned, raw, inference_header_content_length="0")
+    assert response.body.endswith(raw)
+    assert json_part(response)["model_version"] == "1"
+
+
+async def test_a_variant_chosen_before_a_deployment_answers_after_it(http: Http) -> None:
+    """What was chosen stays loaded until its request is answered, although its route is gone."""
+    rig = http.rig
+    with rig.dataplane.choose("adder", target="two") as choice:
+        await rig.deploy("adder", Variant("one", 1))
+        assert first(await rig.infer("adder", [[1.0]], choice=choice)) == [[3.0]]
+    await rig.loader.settled()
+    with pytest.raises(InvalidArgument, match="no variant 'two'"), rig.dataplane.choose("adder", target="two"):
+        raise AssertionError("unreachable")
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "content_type", "protocol", "status"),
+    [
+        ("/v2/models/same/infer", {"inputs": [{"name": "x", "shape": [1, 3], "datatype": "FP32"}]}, "", "http", 400),
+        ("/v1/models/same:predict", {"instances": [[None, 1, 2]]}, "", "kserve", 400),
+        ("/endpoints/same/invocations", {"instances": [[None, 1, 2]]}, "application/json", "sagemaker", 424),
+    ],
+)
+async def test_an_answer_that_cannot_be_written_is_a_failed_request(
+    http: Http, path: str, body: Any, content_type: str, protocol: str, status: int
+) -> None:
+    """NaN is not JSON: metrics, statistics and the capture say what the caller heard, and nothing says OK."""
+    sent: Any = body
+    headers = {"content_type": content_type} if content_type else {}
+    if protocol == "http":
+        body["inputs"][0]["parameters"] = {"binary_data_size": 12}
+        head = json.dumps(body).encode()
+        sent, headers = head + struct.pack("<3f", np.nan, 1, 2), {"inference_header_content_length": str(len(head))}
+    assert (await http("POST", path, sent, **headers)).status == status
+    metrics = http.rig.metrics
+    assert metrics.value("vedette_requests_total", endpoint="same", protocol=protocol, code="invalid_argument") == 1
+    assert metrics.value("vedette_requests_total", endpoint="same", code="OK") == 0
+    (line,) = http.rig.dataplane.statistics("same")
+    assert (line.success.count, line.fail.count, line.inference_count) == (0, 1, 0)
+    await http.rig.capture.flush()
+    (delivery,) = await http.rig.stream.read("captures", 0, 9)
+    record = json.loads(delivery.message.value)
+    assert (record["status"], record["outputs"]) == ("invalid_argument", [])

@@ -17,7 +17,7 @@ from vedette.core.metrics import NoMetrics
 from vedette.core.models import Signature, TensorSpec
 from vedette.core.ports import RepositoryEntry
 from vedette.core.tensors import InferRequest, InferResponse
-from vedette.inference.dataplane import EndpointMetadata, ServerMetadata
+from vedette.inference.dataplane import Encode, EndpointMetadata, ServerMetadata
 from vedette.inference.rpc import rpc_service
 from vedette.inference.rpc_stream import WINDOW, stream_answers
 from vedette.inference.statistics import BatchStatistics, Duration, MemoryUsage, ModelStatistics
@@ -43,7 +43,14 @@ class EchoPlane:
         self.cancelled = asyncio.Event()
         self.why = ""
 
-    async def infer(self, request: InferRequest, *, protocol: str, received: float | None = None) -> InferResponse:
+    async def infer(
+        self,
+        request: InferRequest,
+        encode: Encode[pb.ModelInferResponse],
+        *,
+        protocol: str,
+        received: float | None = None,
+    ) -> pb.ModelInferResponse:
         assert protocol == "grpc"
         assert received is not None
         assert received <= time.monotonic()
@@ -61,7 +68,8 @@ class EchoPlane:
                 raise
         self.answered.set()
         version = request.version or "3"
-        return InferResponse(request.endpoint, version, "primary", request.inputs, request.id, request.parameters)
+        response = InferResponse(request.endpoint, version, "primary", request.inputs, request.id, request.parameters)
+        return await encode(request, response)
 
     def live(self) -> bool:
         return True

@@ -6,8 +6,10 @@ Rule: no wire format here; handlers parse into `core.tensors`, call, and render 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import TypeVar
 
 from vedette import __version__
 from vedette.codec.classification import classify
@@ -21,7 +23,7 @@ from vedette.inference.batcher import Execution, Work
 from vedette.inference.capture import Capture, CaptureRecord, Sampler, new_event_id
 from vedette.inference.checks import echoed, priority, time_limit
 from vedette.inference.model_config import model_config
-from vedette.inference.router import Route, Router, ServedVariant
+from vedette.inference.router import Choice, Route, Router, ServedVariant
 from vedette.inference.shadows import ShadowLane
 from vedette.inference.statistics import ModelStatistics
 
@@ -35,6 +37,10 @@ EXTENSIONS = (
     "statistics",
 )
 """Triton's names for what is done beyond the protocol; what is not in here is refused as unimplemented."""
+
+_Answer = TypeVar("_Answer")
+Encode = Callable[[InferRequest, InferResponse], Awaitable[_Answer]]
+"""Makes a protocol's answer; what it raises is the outcome of the request, like an error of the model."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,13 +86,43 @@ class DataPlane:
         self._why_not_ready = why_not_ready
         self._load_timeout_s = load_timeout_s
 
-    async def infer(self, request: InferRequest, *, protocol: str, received: float | None = None) -> InferResponse:
-        """Answer one request.
+    @contextmanager
+    def choose(self, endpoint: str, *, version: str = "", target: str = "") -> Iterator[Choice]:
+        """Pick the variant for a request that cannot be read without its signature; hand it on to `infer`.
+
+        The choice is one turn of the weights. What it names stays loaded inside the `with`, whatever is deployed.
+
+        Raises:
+            NotFound: no such endpoint, or the pinned version is not deployed there.
+            InvalidArgument: no variant of the target's name.
+            Unavailable: the endpoint is not loaded yet, or takes no traffic.
+        """
+        route = self._router.route(endpoint)
+        choice = Choice(route, route.pick(version, target))
+        choice.variant.batcher.hold()
+        try:
+            yield choice
+        finally:
+            choice.variant.batcher.release()
+
+    async def infer(
+        self,
+        request: InferRequest,
+        encode: Encode[_Answer],
+        *,
+        protocol: str,
+        received: float | None = None,
+        choice: Choice | None = None,
+    ) -> _Answer:
+        """Answer one request with what `encode` makes of the outputs.
 
         `protocol` is a label of metrics (`http`, `grpc`, `sagemaker`, `kserve`). `received` is when the
         request was read, on the monotonic clock, so that measured times hold its decoding; None: now.
+        They hold the encoding too, and a request whose answer cannot be encoded has failed.
+        `choice` is what `choose` gave for this request; None: the variant is picked here.
 
         Raises:
+            VedetteError: whatever `encode` raises.
             NotFound: no such endpoint, or the pinned version is not deployed there.
             InvalidArgument: the request does not fit the signature or the limits.
             Unimplemented: it asks for a part of the protocol that is not done.
@@ -96,10 +132,14 @@ class DataPlane:
             ModelFailed: the model raised.
         """
         started = self._now() if received is None else received
-        route = self._router.get(request.endpoint) or self._router.route(request.endpoint)
-        variant = route.pick(request.version, request.target_variant)
+        if choice is None:
+            route = self._router.get(request.endpoint) or self._router.route(request.endpoint)
+            variant = route.pick(request.version, request.target_variant)
+        else:
+            route, variant = choice.route, choice.variant
         try:
-            response, done = await self._execute(request, route, variant, started)
+            response, execution, rows, prepared = await self._execute(request, route, variant, started)
+            answer = await encode(request, response)
         except VedetteError as error:
             self._failed(request, variant, protocol=protocol, code=error.code, started=started)
             raise
@@ -109,16 +149,17 @@ class DataPlane:
         except Exception:
             self._failed(request, variant, protocol=protocol, code="internal", started=started)
             raise
-        meters = variant.meters
-        meters.count(protocol, "OK")
-        meters.request(done - started)
-        for shadow in route.shadows:
-            self._shadows.offer(shadow, request)
+        done = self._now()
+        variant.meters.count(protocol, "OK")
+        _record(variant, execution, rows=rows, at=self._time(), started=started, prepared=prepared, done=done)
+        if route.shadows and self._router.get(route.endpoint) is route:  # else its shadows may be freed already
+            for shadow in route.shadows:
+                self._shadows.offer(shadow, request)
         if variant.sampler is not None:
             self._offer(
                 variant.sampler, request, variant, code="OK", outputs=response.outputs, latency_s=done - started
             )
-        return response
+        return answer
 
     def live(self) -> bool:
         """True while this process can answer at all."""
@@ -140,13 +181,13 @@ class DataPlane:
         """Name, version, extensions."""
         return ServerMetadata("vedette", __version__, EXTENSIONS)
 
-    def metadata(self, endpoint: str, version: str = "", *, variant: str = "") -> EndpointMetadata:
-        """What the endpoint (this version or variant of it) takes and gives; else the newest version deployed.
+    def metadata(self, endpoint: str, version: str = "") -> EndpointMetadata:
+        """What the endpoint (this version of it; else the newest deployed) takes and gives.
 
-        Raises NotFound, Unavailable; InvalidArgument for a variant that there is not.
+        Raises NotFound, Unavailable.
         """
         route = self._router.route(endpoint)
-        served = route.pick(version, variant) if variant else route.serving(version)
+        served = route.serving(version)
         versions = (version,) if version else tuple(route.versions)
         return EndpointMetadata(endpoint, versions, served.model_version.platform, served.check.signature)
 
@@ -226,7 +267,8 @@ class DataPlane:
 
     async def _execute(
         self, request: InferRequest, route: Route, variant: ServedVariant, started: float
-    ) -> tuple[InferResponse, float]:
+    ) -> tuple[InferResponse, Execution, int, float]:
+        """The response, and for its record: the run, its rows and when the input was ready."""
         deadline, first = started + route.timeout_s, 0
         parameters: dict[str, Parameter] = request.parameters
         if parameters:
@@ -240,13 +282,11 @@ class DataPlane:
         names = variant.check.outputs(request.outputs)
         prepared = self._now()
         execution = await variant.batcher.submit(Work(feeds, names, rows, deadline, first))
-        ran = prepared + execution.queue_s + execution.infer_s
         outputs = execution.outputs
         if request.outputs:
             outputs = _classified(request, outputs, variant.check.signature)
-        done = self._now()
-        _record(variant, execution, rows=rows, at=self._time(), started=started, prepared=prepared, ran=ran, done=done)
-        return InferResponse(request.endpoint, variant.version, variant.name, outputs, request.id, parameters), done
+        response = InferResponse(request.endpoint, variant.version, variant.name, outputs, request.id, parameters)
+        return response, execution, rows, prepared
 
     def _failed(
         self, request: InferRequest, variant: ServedVariant, *, protocol: str, code: str, started: float
@@ -294,10 +334,11 @@ def _record(
     at: float,
     started: float,
     prepared: float,
-    ran: float,
     done: float,
 ) -> None:
+    ran = prepared + execution.queue_s + execution.infer_s
     meters = variant.meters
+    meters.request(done - started)
     meters.queue(execution.queue_s)
     meters.compute(execution.infer_s)
     meters.rows(rows)

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from itertools import accumulate
 
 from vedette.core.errors import InvalidArgument, NotFound, Unavailable
-from vedette.core.models import EndpointConfig, ModelVersion
+from vedette.core.models import EndpointConfig, ModelVersion, Signature
 from vedette.inference.batcher import Batcher, Gate
 from vedette.inference.capture import Sampler
 from vedette.inference.checks import SignatureCheck
@@ -148,6 +148,19 @@ class Route:
                 f"version {version[:20]!r} of endpoint {self.endpoint!r} is not deployed; deployed: {served}"
             )
         return found
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """The variant that will answer a request, picked before the request is read: its signature says how to read it."""
+
+    route: Route
+    variant: ServedVariant
+
+    @property
+    def signature(self) -> Signature:
+        """What the request is decoded with, and the answer encoded."""
+        return self.variant.check.signature
 
 
 @dataclass(frozen=True, slots=True)

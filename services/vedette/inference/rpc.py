@@ -17,6 +17,7 @@ from vedette.chassis.auth import Action
 from vedette.chassis.rpc import Rpc, RpcService
 from vedette.core.errors import NotFound, Unimplemented
 from vedette.core.models import TensorSpec
+from vedette.core.tensors import InferRequest, InferResponse
 from vedette.inference.dataplane import DataPlane
 from vedette.inference.rpc_messages import decode_repository_parameters, decode_request, encode_response
 from vedette.inference.rpc_statistics import statistics_message
@@ -120,7 +121,7 @@ class InferenceCalls:
         received = time.monotonic()
         remaining = context.time_remaining()
         inference = decode_request(request, None if remaining is None else received + remaining)
-        return encode_response(await self._plane.infer(inference, protocol="grpc", received=received))
+        return await self._plane.infer(inference, _encoded, protocol="grpc", received=received)
 
     async def model_stream_infer(
         self, requests: AsyncIterator[pb.ModelInferRequest], context: Context
@@ -174,6 +175,10 @@ class InferenceCalls:
         _only_repository(request.repository_name)
         await self._plane.unload(request.model_name, decode_repository_parameters(request.parameters))
         return pb.RepositoryModelUnloadResponse()
+
+
+async def _encoded(_request: InferRequest, response: InferResponse) -> pb.ModelInferResponse:
+    return encode_response(response)
 
 
 def _only_repository(name: str) -> None:

@@ -10,10 +10,10 @@ import time
 from vedette.chassis.http import HttpRequest, HttpResponse, Route
 from vedette.codec import instances
 from vedette.core.errors import InvalidArgument, NotFound, Unimplemented
-from vedette.core.tensors import InferRequest
+from vedette.core.tensors import InferRequest, InferResponse
 from vedette.inference.dataplane import DataPlane
 from vedette.inference.http.offload import beside_the_loop, text_size
-from vedette.inference.http.oip import JSON, json_response, render_error
+from vedette.inference.http.oip import JSON, amazon_headers, json_response, render_error
 
 
 class KserveHttp:
@@ -50,9 +50,13 @@ class KserveHttp:
             raise NotFound("the V1 protocol has POST /v1/models/NAME:predict")
         if instances.is_v2(request.body):
             raise InvalidArgument("this is a V2 request; send it to /v2/models/NAME/infer")
-        signature = self._dataplane.metadata(model).signature
-        inputs = await beside_the_loop(len(request.body), instances.decode, request.body, signature)
-        inference = InferRequest(model, inputs)
-        response = await self._dataplane.infer(inference, protocol="kserve", received=received)
-        size = text_size(response.outputs)
-        return HttpResponse(200, await beside_the_loop(size, instances.encode, response.outputs, signature), JSON)
+        target, inference_id = amazon_headers(request)
+        with self._dataplane.choose(model, target=target) as choice:
+            inputs = await beside_the_loop(len(request.body), instances.decode, request.body, choice.signature)
+            inference = InferRequest(model, inputs, target_variant=target, inference_id=inference_id)
+            return await self._dataplane.infer(inference, _encoded, protocol="kserve", received=received, choice=choice)
+
+
+async def _encoded(_request: InferRequest, response: InferResponse) -> HttpResponse:
+    body = await beside_the_loop(text_size(response.outputs), instances.encode, response.outputs)
+    return HttpResponse(200, body, JSON)

@@ -84,7 +84,10 @@ class OipHttp:
         params = request.params
         length = request.headers.get(_JSON_LENGTH)
         if length is not None:
-            inference = await self._with_header(request, length)
+            json_length = _whole_number(length)
+            if not json_length:
+                return await self._infer_raw(request, received)
+            inference = await beside_the_loop(json_length, decode_request, request.body, json_length)
         elif len(request.body) <= SHORT:
             inference = decode_request(request.body)
         else:
@@ -92,17 +95,8 @@ class OipHttp:
         inference.endpoint = params["model"]
         if "version" in params:
             inference.version = params["version"]
-        inference.target_variant = request.headers.get("x-amzn-sagemaker-target-variant") or ""
-        inference.inference_id = request.headers.get("x-amzn-sagemaker-inference-id") or ""
-        response = await self._dataplane.infer(inference, protocol="http", received=received)
-        binary = _binary_outputs(inference, response)
-        if binary or text_size(response.outputs) <= SHORT:
-            body, json_length = encode_response(response, binary)
-        else:
-            body, json_length = await asyncio.to_thread(encode_response, response, binary)
-        if json_length is None:
-            return HttpResponse(200, body, JSON)
-        return HttpResponse(200, body, [_BINARY, (_JSON_LENGTH, str(json_length))])
+        inference.target_variant, inference.inference_id = amazon_headers(request)
+        return await self._dataplane.infer(inference, _encoded, protocol="http", received=received)
 
     async def server(self, request: HttpRequest) -> HttpResponse:
         """Server metadata."""
@@ -155,14 +149,39 @@ class OipHttp:
         await self._dataplane.unload(request.params["model"], _parameters(request.body))
         return HttpResponse(200)
 
-    async def _with_header(self, request: HttpRequest, header: str) -> InferRequest:
-        if not (header.isascii() and header.isdigit()):
-            raise InvalidArgument("Inference-Header-Content-Length must be a whole number")
-        length = int(header[:20])
-        if length:
-            return await beside_the_loop(length, decode_request, request.body, length)
-        metadata = self._dataplane.metadata(request.params["model"], request.params.get("version", ""))
-        return decode_raw_request(request.body, metadata.signature)
+    async def _infer_raw(self, request: HttpRequest, received: float) -> HttpResponse:
+        """A body that is one tensor's bytes and nothing else: only the signature says which tensor."""
+        model, version = request.params["model"], request.params.get("version", "")
+        target, inference_id = amazon_headers(request)
+        with self._dataplane.choose(model, version=version, target=target) as choice:
+            inference = decode_raw_request(request.body, choice.signature)
+            inference.endpoint, inference.version = model, version
+            inference.target_variant, inference.inference_id = target, inference_id
+            return await self._dataplane.infer(inference, _encoded, protocol="http", received=received, choice=choice)
+
+
+def amazon_headers(request: HttpRequest) -> tuple[str, str]:
+    """The target variant and the inference id, honoured in every protocol; empty where absent."""
+    headers = request.headers
+    return headers.get("x-amzn-sagemaker-target-variant") or "", headers.get("x-amzn-sagemaker-inference-id") or ""
+
+
+async def _encoded(request: InferRequest, response: InferResponse) -> HttpResponse:
+    """The answer's bytes. Part of the hot path."""
+    binary = _binary_outputs(request, response)
+    if binary or text_size(response.outputs) <= SHORT:
+        body, json_length = encode_response(response, binary)
+    else:
+        body, json_length = await asyncio.to_thread(encode_response, response, binary)
+    if json_length is None:
+        return HttpResponse(200, body, JSON)
+    return HttpResponse(200, body, [_BINARY, (_JSON_LENGTH, str(json_length))])
+
+
+def _whole_number(header: str) -> int:
+    if not (header.isascii() and header.isdigit()):
+        raise InvalidArgument("Inference-Header-Content-Length must be a whole number")
+    return int(header[:20])
 
 
 def _binary_outputs(request: InferRequest, response: InferResponse) -> Mapping[str, bool]:

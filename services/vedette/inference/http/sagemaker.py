@@ -8,6 +8,8 @@ from __future__ import annotations
 import logging
 import re
 import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 
 from vedette.chassis.http import HttpRequest, HttpResponse, Route
 from vedette.codec import instances
@@ -17,7 +19,7 @@ from vedette.core.errors import Internal, InvalidArgument, TooLarge, Unimplement
 from vedette.core.models import Signature
 from vedette.core.tensors import InferRequest, InferResponse
 from vedette.inference.config import InferenceSettings
-from vedette.inference.dataplane import DataPlane
+from vedette.inference.dataplane import DataPlane, Encode
 from vedette.inference.http.aws import (
     Account,
     BadCall,
@@ -25,6 +27,7 @@ from vedette.inference.http.aws import (
     render_invocation_error,
 )
 from vedette.inference.http.offload import beside_the_loop, text_size
+from vedette.inference.router import Choice
 
 log = logging.getLogger(__name__)
 _JSON = "application/json"
@@ -88,27 +91,18 @@ class SageMakerHttp:
             raise TooLarge(f"HTTP content length exceeded {self._max_bytes} bytes.")
         target = request.headers.get("x-amzn-sagemaker-target-variant") or ""
         inference_id = _checked_headers(request)
-        signature = self._signature(endpoint, target)
-        content_type = request.headers.get("content-type") or ""
-        read = choose_format(content_type)
-        write = choose_accept(request.headers.get("accept") or "", content_type)
-        v2 = read.media_type == _JSON and instances.is_v2(request.body)
-        size = len(request.body)
-        if v2:
-            inference = await beside_the_loop(size, decode_request, request.body)
-        else:
-            inference = InferRequest("", await beside_the_loop(size, read.decode, request.body, signature))
-        inference.endpoint, inference.target_variant, inference.inference_id = endpoint, target, inference_id
-        response = await self._infer(inference, received)
-        size = text_size(response.outputs)
-        body = await beside_the_loop(size, _encoded, response, write, signature, v2=v2)
-        return HttpResponse(
-            200, body, [("content-type", write.media_type), ("x-amzn-invoked-production-variant", response.variant)]
-        )
+        with self._choose(endpoint, target) as choice:
+            inference, encode = await _read(request, choice.signature)
+            inference.endpoint, inference.target_variant, inference.inference_id = endpoint, target, inference_id
+            return await self._infer(inference, encode, received, choice)
 
-    async def _infer(self, inference: InferRequest, received: float) -> InferResponse:
+    async def _infer(
+        self, inference: InferRequest, encode: Encode[HttpResponse], received: float, choice: Choice
+    ) -> HttpResponse:
         try:
-            return await self._dataplane.infer(inference, protocol="sagemaker", received=received)
+            return await self._dataplane.infer(
+                inference, encode, protocol="sagemaker", received=received, choice=choice
+            )
         except VedetteError:
             raise
         except Exception as error:
@@ -116,13 +110,14 @@ class SageMakerHttp:
             log.exception("an invocation failed unexpectedly", extra={"endpoint": inference.endpoint})
             raise Internal("internal error; see the log of the inference service") from error
 
-    def _signature(self, endpoint: str, variant: str) -> Signature:
-        if variant:
+    @contextmanager
+    def _choose(self, endpoint: str, target: str) -> Iterator[Choice]:
+        with ExitStack() as stack:
             try:
-                return self._dataplane.metadata(endpoint, variant=variant).signature
+                choice = stack.enter_context(self._dataplane.choose(endpoint, target=target))
             except InvalidArgument as error:
                 raise BadCall(error.message) from error
-        return self._dataplane.metadata(endpoint).signature
+            yield choice
 
     def _only_endpoint(self) -> str:
         if self._default:
@@ -134,6 +129,26 @@ class SageMakerHttp:
                 "or call /endpoints/NAME/invocations"
             )
         return endpoints[0]
+
+
+async def _read(request: HttpRequest, signature: Signature) -> tuple[InferRequest, Encode[HttpResponse]]:
+    """The request and how its answer is written, both as its headers say."""
+    content_type = request.headers.get("content-type") or ""
+    read = choose_format(content_type)
+    write = choose_accept(request.headers.get("accept") or "", content_type)
+    v2 = read.media_type == _JSON and instances.is_v2(request.body)
+    size = len(request.body)
+    if v2:
+        inference = await beside_the_loop(size, decode_request, request.body)
+    else:
+        inference = InferRequest("", await beside_the_loop(size, read.decode, request.body, signature))
+
+    async def encode(_request: InferRequest, response: InferResponse) -> HttpResponse:
+        body = await beside_the_loop(text_size(response.outputs), _encoded, response, write, signature, v2=v2)
+        variant = ("x-amzn-invoked-production-variant", response.variant)
+        return HttpResponse(200, body, [("content-type", write.media_type), variant])
+
+    return inference, encode
 
 
 def _encoded(response: InferResponse, write: Format, signature: Signature, *, v2: bool) -> bytes:
