@@ -74,6 +74,7 @@ class FakeSuite:
     settle_after: int = 1
     """How often an endpoint is looked at before its newest generation serves."""
     outcome: str = "InService"
+    """Where an endpoint ends up; `RolledBack`: in service again as it was before, with the reason."""
 
     def answer(self, request: httpx.Request) -> httpx.Response:
         """As a transport: the URL's host does not matter."""
@@ -221,7 +222,7 @@ class FakeSuite:
         return self.endpoints[name]
 
     def _changed(self, endpoint: dict[str, Any], rest: list[str], document: dict[str, Any]) -> dict[str, Any]:
-        endpoint.update(generation=endpoint["generation"] + 1, status="Updating", looks=0)
+        endpoint.update(generation=endpoint["generation"] + 1, status="Updating", looks=0, reason="")
         if rest == ["weights"]:
             for variant in endpoint["config"]["variants"]:
                 variant["weight"] = document["weights"].get(variant["name"], 1.0)
@@ -235,6 +236,12 @@ class FakeSuite:
         """Each look brings the endpoint nearer to serving."""
         endpoint["looks"] += 1
         if endpoint["looks"] > self.settle_after and endpoint["status"] != "OutOfService":
+            failed = endpoint["generation"]
+            if self.outcome == "RolledBack":
+                if endpoint["status"] != "InService":
+                    endpoint.update(generation=failed + 1, reason=f"generation {failed} failed: out of memory")
+                    endpoint.update(status="InService", serving_generation=failed + 1)
+                return
             endpoint.update(
                 status=self.outcome,
                 serving_generation=endpoint["generation"],

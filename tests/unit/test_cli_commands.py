@@ -136,6 +136,16 @@ def test_a_deployment_that_fails_says_why(run, suite: FakeSuite) -> None:
     assert "still Updating" in result.stderr
 
 
+def test_a_change_that_was_rolled_back_is_a_failure(run, suite: FakeSuite) -> None:
+    """Exit status 1 and one line, although the endpoint serves: it serves something else."""
+    registered(run)
+    ok(run("endpoint", "deploy", "iris"))
+    suite.outcome = "RolledBack"
+    result = run("endpoint", "update", "iris", "--version", "1")
+    assert (result.exit_code, result.stdout) == (1, "")
+    assert result.stderr == "vedette: iris was rolled back: generation 2 failed: out of memory\n"
+
+
 def npy(array: np.ndarray) -> bytes:
     """An array in numpy's file format."""
     buffer = io.BytesIO()

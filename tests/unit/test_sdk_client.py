@@ -268,6 +268,23 @@ def test_waiting_ends_with_the_reason(client: vedette.Client, suite: FakeSuite) 
         client.endpoints.wait_in_service("slow", timeout_s=0.01)
 
 
+def test_waiting_for_a_change_that_was_rolled_back_is_no_success(client: vedette.Client, suite: FakeSuite) -> None:
+    """What serves then is not what was asked for; the registry's reason says why."""
+    client.models.register("iris", b"graph")
+    client.endpoints.wait_in_service("iris", generation=client.endpoints.deploy("iris").generation)
+    suite.outcome = "RolledBack"
+    changed = client.endpoints.weights("iris", {"primary": 2.0})
+    suite.settle_after = 0
+    for _ in range(2):  # while it happens, and when it has happened
+        with pytest.raises(vedette.Conflict, match="iris was rolled back: generation 2 failed: out of memory"):
+            client.endpoints.wait_in_service("iris", generation=changed.generation)
+    assert client.endpoints.get("iris").generation == 3
+    suite.endpoints["iris"]["status"] = "RollingBack"
+    suite.settle_after = 10**6
+    with pytest.raises(vedette.Conflict, match="rolled back"):
+        client.endpoints.wait_in_service("iris")
+
+
 async def test_the_asynchronous_client_does_the_same(suite: FakeSuite, tmp_path: Path) -> None:
     """The hand-written source of the twin, against the same suite."""
     (tmp_path / "a.onnx").write_bytes(b"graph")

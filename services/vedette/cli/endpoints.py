@@ -60,8 +60,8 @@ def deploy(
         raise typer.BadParameter("a configuration names its own model and versions", param_hint="--config")
     document = _document(config) if config else None
     with connect(registry=registry, data_dir=data_dir) as client:
-        client.endpoints.deploy(name, model=model, version=_choice(version), config=document)
-        _settled(client, name, no_wait=no_wait, timeout_s=timeout, as_json=as_json)
+        wanted = client.endpoints.deploy(name, model=model, version=_choice(version), config=document)
+        _settled(client, wanted, no_wait=no_wait, timeout_s=timeout, as_json=as_json)
 
 
 @app.command("list")
@@ -180,12 +180,13 @@ def update(
         raise typer.BadParameter("give one of --version, --weights and --config", param_hint="--version")
     with connect(registry=registry, data_dir=data_dir) as client:
         if weights:
-            client.endpoints.weights(name, _weights(weights))
+            wanted = client.endpoints.weights(name, _weights(weights))
         elif config:
-            client.endpoints.update(name, _document(config))
+            wanted = client.endpoints.update(name, _document(config))
         else:
-            client.endpoints.update(name, _with_version(client.endpoints.get(name), _choice(version)))
-        _settled(client, name, no_wait=no_wait, timeout_s=timeout, as_json=as_json)
+            document = _with_version(client.endpoints.get(name), _choice(version))
+            wanted = client.endpoints.update(name, document)
+        _settled(client, wanted, no_wait=no_wait, timeout_s=timeout, as_json=as_json)
 
 
 @app.command()
@@ -208,8 +209,8 @@ def rollback(
       vedette endpoint rollback iris --to 3
     """
     with connect(registry=registry, data_dir=data_dir) as client:
-        client.endpoints.rollback(name, generation=to)
-        _settled(client, name, no_wait=no_wait, timeout_s=timeout, as_json=as_json)
+        wanted = client.endpoints.rollback(name, generation=to)
+        _settled(client, wanted, no_wait=no_wait, timeout_s=timeout, as_json=as_json)
 
 
 @app.command()
@@ -229,8 +230,8 @@ def start(
       vedette endpoint start iris
     """
     with connect(registry=registry, data_dir=data_dir) as client:
-        client.endpoints.start(name)
-        _settled(client, name, no_wait=no_wait, timeout_s=timeout, as_json=as_json)
+        wanted = client.endpoints.start(name)
+        _settled(client, wanted, no_wait=no_wait, timeout_s=timeout, as_json=as_json)
 
 
 @app.command()
@@ -274,13 +275,15 @@ def delete(
     typer.echo(f"{name} is {'being deleted' if no_wait else 'deleted'}")
 
 
-def _settled(client: Client, name: str, *, no_wait: bool, timeout_s: float, as_json: bool) -> None:
-    """Wait until the change serves, unless told not to, and show the endpoint."""
+def _settled(client: Client, wanted: Endpoint, *, no_wait: bool, timeout_s: float, as_json: bool) -> None:
+    """Wait until what the change asked for serves, unless told not to, and show the endpoint."""
+    name = wanted.name
     if no_wait:
         endpoint = client.endpoints.get(name)
     else:
         with spinner(f"Waiting until {name} serves"):
-            endpoint = client.endpoints.wait_in_service(name, timeout_s=timeout_s)
+            generation = wanted.generation
+            endpoint = client.endpoints.wait_in_service(name, generation=generation, timeout_s=timeout_s)
     if as_json:
         print_json(endpoint)
     else:

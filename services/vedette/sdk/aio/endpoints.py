@@ -81,20 +81,26 @@ class AsyncEndpoints:
         """The endpoint's configurations, newest first."""
         return walk(self._connection, f"{_path(name)}/generations", [], Generation)
 
-    async def wait_in_service(self, name: str, *, timeout_s: float = 120.0) -> Endpoint:
-        """Wait until the newest configuration serves.
+    async def wait_in_service(self, name: str, *, generation: int | None = None, timeout_s: float = 120.0) -> Endpoint:
+        """Wait until a configuration serves: that of `generation`, else the one that is the newest now.
+
+        Give the generation that the change returned: a change that failed may already have been rolled back,
+        and what serves then is the newest. One that somebody else asked for later ends the wait as well.
 
         Raises:
-            Conflict: it failed or is stopped; the message holds the registry's reason.
+            Conflict: it failed, is stopped, or was rolled back by itself; the message holds the registry's reason.
             DeadlineExceeded: it is still not serving; the message says where it stands.
         """
         deadline = time.monotonic() + timeout_s
         while True:
             endpoint = await self.get(name)
-            if endpoint.status is EndpointStatus.IN_SERVICE and endpoint.serving_generation >= endpoint.generation:
-                return endpoint
+            generation = generation or endpoint.generation
             if endpoint.status in (EndpointStatus.FAILED, EndpointStatus.OUT_OF_SERVICE):
                 raise Conflict(f"{name} is {endpoint.status}: {endpoint.reason or 'no reason given'}")
+            if _rolled_back(endpoint, generation):
+                raise Conflict(f"{name} was rolled back: {endpoint.reason or 'no reason given'}")
+            if endpoint.status is EndpointStatus.IN_SERVICE and endpoint.serving_generation >= generation:
+                return endpoint
             if time.monotonic() >= deadline:
                 reason = f" ({endpoint.reason})" if endpoint.reason else ""
                 raise DeadlineExceeded(f"{name} is still {endpoint.status} after {timeout_s:g} s{reason}")
@@ -116,6 +122,12 @@ class AsyncEndpoints:
         return read(
             Endpoint, (await self._connection.send(Call(method, path, body=encode(document), headers=headers))).body
         )
+
+
+def _rolled_back(endpoint: Endpoint, generation: int) -> bool:
+    """Whether the registry has replaced `generation` by itself: only that makes a generation with a reason."""
+    replaced = endpoint.generation > generation and bool(endpoint.reason)
+    return replaced or endpoint.status is EndpointStatus.ROLLING_BACK
 
 
 def _path(name: str) -> str:
