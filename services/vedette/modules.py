@@ -61,6 +61,7 @@ class _Installed:
 
 
 def _registry(settings: Any, metrics: CellMetrics, place: Place) -> Service:  # noqa: ARG001
+    from vedette.chassis.config import read_secret
     from vedette.core.clock import SystemClock
     from vedette.registry.service import RegistryPorts, build
     from vedette.storage.files import FileArtifactStore
@@ -69,7 +70,8 @@ def _registry(settings: Any, metrics: CellMetrics, place: Place) -> Service:  # 
 
     folder = settings.data_dir / "registry"
     folder.mkdir(parents=True, exist_ok=True)
-    catalog = SqlCatalog(settings.catalog_url or f"sqlite:///{(folder / 'catalog.db').resolve()}")
+    password = read_secret(settings.catalog_password_file) if settings.catalog_password_file else ""
+    catalog = SqlCatalog(settings.catalog_url or f"sqlite:///{(folder / 'catalog.db').resolve()}", password=password)
     return build(
         settings,
         RegistryPorts(

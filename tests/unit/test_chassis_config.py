@@ -132,3 +132,23 @@ def test_settings_are_frozen() -> None:
     """Settings do not change after loading."""
     with pytest.raises(ValidationError):
         load().port = 1  # type: ignore[misc]
+
+
+@pytest.mark.parametrize(
+    ("url", "shown"),
+    [
+        ("postgresql+psycopg://me:s3cret@db:5432/v", "postgresql+psycopg://me:***@db:5432/v"),
+        ("postgresql://me:s3c:r@t@db/v", "postgresql://me:***@db/v"),
+        ("postgresql://:s3cret@db/v", "postgresql://:***@db/v"),
+        ("postgresql://me:s3cret/x@db/v", "postgresql://me:***@db/v"),
+        ("postgresql://db/v?user=me&password=s3cret&sslmode=require", "postgresql://db/v?user=me&password=***&sslmode=require"),
+        ("postgresql://me@db:5432/v", "postgresql://me@db:5432/v"),
+        ("sqlite:////srv/catalog.db", "sqlite:////srv/catalog.db"),
+        ("http://collector:4318", "http://collector:4318"),
+    ],
+)  # fmt: skip
+def test_passwords_in_urls_are_not_shown(url: str, shown: str) -> None:
+    """`check-config` shows a URL with its host and without its password, wherever that stands."""
+    environ = {"VEDETTE_TOY__OTLP_ENDPOINT": url}
+    (line,) = (line for line in describe_settings(ToySettings, "toy", environ=environ) if line.name == "otlp_endpoint")
+    assert line.value == shown

@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-from vedette.chassis.logs import REQUEST_ID, TRACE_ID, JsonLines, TextLines, clean
+from vedette.chassis.logs import REQUEST_ID, TRACE_ID, JsonLines, TextLines, clean, configure_logging
 
 EVIL = "a\nb\r\x1b[31m\x00\u2028\u0085c"
 
@@ -79,3 +79,18 @@ def test_values_that_cannot_be_shown(capsys: pytest.CaptureFixture[str]) -> None
     line = json.loads(JsonLines("toy").format(record("x", ok=True, share=0.5, kind=sys)))
     assert (line["ok"], line["share"]) == (True, 0.5)
     assert line["kind"].startswith("<module 'sys'")
+
+
+def test_the_migrations_greet_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Alembic tells its dialect at every start; only its warnings are news."""
+    root = logging.getLogger()
+    monkeypatch.setattr(root, "handlers", root.handlers[:])
+    level = root.level
+    try:
+        configure_logging("toy", level="INFO", form="json")
+        assert not logging.getLogger("alembic.runtime.migration").isEnabledFor(logging.INFO)
+        assert logging.getLogger("alembic.runtime.migration").isEnabledFor(logging.WARNING)
+    finally:
+        root.setLevel(level)
+        logging.getLogger("alembic").setLevel(logging.NOTSET)
+        logging.captureWarnings(capture=False)

@@ -7,13 +7,17 @@ import socket
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from vedette import modules
 from vedette.chassis.config import ConfigurationError
 from vedette.chassis.place import WorkerOrder, open_place
+from vedette.chassis.telemetry import CellMetrics
 from vedette.core.errors import NotFound, Unavailable
+from vedette.registry.config import RegistrySettings
+from vedette.storage import sql
 
 LIBRARIES = ("fastapi", "starlette", "sqlalchemy", "alembic", "onnx", "pandas", "typer", "httpx")
 
@@ -116,3 +120,30 @@ def test_a_place_of_its_own_binds_ipv6(monkeypatch: pytest.MonkeyPatch) -> None:
         assert place.http_url == f"http://[::1]:{place.listener.getsockname()[1]}"
         assert place.grpc_address == "[::1]:8081"
         assert not place.supervised
+
+
+@pytest.mark.parametrize(
+    ("url", "password"), [("postgresql://me@127.0.0.1:1/v", "s3cret"), ("postgresql://me:own@127.0.0.1:1/v", "own")]
+)
+def test_the_catalogs_password_comes_from_a_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, url: str, password: str
+) -> None:
+    """It completes a URL that has none; the settings hold only the file's path."""
+    made: list[sql.SqlCatalog] = []
+
+    class Kept(sql.SqlCatalog):
+        def __init__(self, *arguments: Any, **options: Any) -> None:
+            super().__init__(*arguments, **options)
+            made.append(self)
+
+    monkeypatch.setattr(sql, "SqlCatalog", Kept)
+    file = tmp_path / "password"
+    file.write_text("s3cret\n")
+    settings = RegistrySettings(data_dir=tmp_path, catalog_url=url, catalog_password_file=file)
+    place: Any = None  # the registry has no use for it
+    modules.SERVICES["registry"].build(settings, CellMetrics.alone(), place)
+    assert made[0]._engine.url.password == password
+    assert "s3cret" not in repr(settings)
+    file.unlink()
+    with pytest.raises(ConfigurationError, match="cannot be read"):
+        modules.SERVICES["registry"].build(settings, CellMetrics.alone(), place)

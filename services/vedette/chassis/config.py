@@ -9,6 +9,7 @@ from __future__ import annotations
 import difflib
 import json
 import os
+import re
 import tomllib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -21,6 +22,8 @@ from vedette.core.errors import InvalidArgument
 
 PREFIX = "VEDETTE_"
 _FILE_VARIABLE = "VEDETTE_CONFIG"
+_PASSWORD = re.compile(r"(?<=://)([^\s:/@]*):\S*(?=@)|([?&]password=)[^&\s]*")
+"""The password of a URL: before the host, where it may itself hold `@`, or as libpq's query parameter."""
 
 
 class ConfigurationError(InvalidArgument):
@@ -94,17 +97,19 @@ def load_settings(
 def describe_settings(
     cls: type[Settings], section: str, *, file: Path | None = None, environ: Mapping[str, str] | None = None
 ) -> list[SettingLine]:
-    """Every field with its value, where that came from and what it means. Raises like `load_settings`."""
+    """Every field with its value, where that came from and what it means; passwords in URLs are masked.
+
+    Raises like `load_settings`.
+    """
     environ = os.environ if environ is None else environ
     path = config_file(file, environ)
     merged, sources = _merge(cls, section, _table(read_document(path), section, path), environ)
     settings = _validate(cls, section, merged)
-    return [
-        SettingLine(
-            name, str(getattr(settings, name)), _source(sources.get(name, "default"), path), info.description or ""
-        )
-        for name, info in cls.model_fields.items()
-    ]
+    lines = []
+    for name, info in cls.model_fields.items():
+        source = _source(sources.get(name, "default"), path)
+        lines.append(SettingLine(name, masked(str(getattr(settings, name))), source, info.description or ""))
+    return lines
 
 
 def check_sections(known: Iterable[str], *, file: Path | None = None, environ: Mapping[str, str] | None = None) -> None:
@@ -150,6 +155,11 @@ def read_document(path: Path | None) -> dict[str, Any]:
         raise ConfigurationError(f"{path}: {error.strerror}") from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ConfigurationError(f"{path}: not valid TOML: {error}") from error
+
+
+def masked(text: str) -> str:
+    """The text with `***` for the password of every URL in it."""
+    return _PASSWORD.sub(lambda found: f"{found[2] or f'{found[1]}:'}***", text)
 
 
 def read_secret(path: Path) -> str:

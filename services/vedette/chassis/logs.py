@@ -33,6 +33,7 @@ def configure_logging(service: str, *, level: str, form: Literal["json", "text"]
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(level)
+    logging.getLogger("alembic").setLevel(max(logging.WARNING, root.level))  # it greets at every start
     logging.captureWarnings(capture=True)
 
 

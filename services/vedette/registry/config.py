@@ -5,6 +5,8 @@ Rule: every field has a default that works on a laptop.
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from pydantic import Field
 
 from vedette.chassis.config import ServiceSettings
@@ -21,6 +23,8 @@ class RegistrySettings(ServiceSettings):
     """gRPC port; 0 picks a free one."""
     catalog_url: str = ""
     """SQLAlchemy address of the catalog, for example postgresql+psycopg://...; empty: SQLite in `data_dir`."""
+    catalog_password_file: Path | None = None
+    """File with the catalog's password, used where `catalog_url` has none; None: no password is needed."""
     max_artifact_bytes: int = Field(default=2 * GIB, ge=1)
     """Largest model version: all its files together."""
     max_json_bytes: int = Field(default=1024 * 1024, ge=1024)

@@ -110,16 +110,25 @@ def _postgres_engine(url: URL, busy_timeout_s: float) -> Engine:
 class SqlCatalog:
     """A `Catalog` in a database: `sqlite:///<file>` or `postgresql+psycopg://...`.
 
-    `kept_changes` is how many changes the log keeps in full at least; `busy_timeout_s` is how long a caller
-    waits for its turn to write.
+    `password` is for a server whose URL has none. `kept_changes` is how many changes the log keeps in full at
+    least; `busy_timeout_s` is how long a caller waits for its turn to write.
 
     Raises:
         ValueError: the URL names another database, or one in memory (`MemoryCatalog` is that).
     """
 
-    def __init__(self, url: str, *, kept_changes: int = KEPT_CHANGES, busy_timeout_s: float = BUSY_TIMEOUT_S) -> None:
+    def __init__(
+        self,
+        url: str,
+        *,
+        password: str = "",
+        kept_changes: int = KEPT_CHANGES,
+        busy_timeout_s: float = BUSY_TIMEOUT_S,
+    ) -> None:
         self._url = make_url(url)
         self._sqlite = self._url.get_backend_name() == "sqlite"
+        if password and not self._sqlite and not self._url.password:
+            self._url = self._url.set(password=password)
         if not self._sqlite and self._url.get_backend_name() != "postgresql":
             raise ValueError(f"the catalog runs on sqlite and postgresql, not {self._url.get_backend_name()!r}")
         if self._sqlite and self._url.database in {None, "", ":memory:"}:
