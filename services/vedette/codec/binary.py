@@ -96,6 +96,14 @@ def _utf8(name: str, text: str) -> bytes:
         raise InvalidArgument(f"tensor {name!r}: a BYTES element is text that is not Unicode") from error
 
 
+def byte_size(tensor: Tensor) -> int:
+    """About how many bytes the tensor keeps alive; of BYTES the elements and a pointer to each. 20 ns an element."""
+    array = tensor.array
+    if tensor.datatype != "BYTES":
+        return array.nbytes
+    return array.nbytes + sum(map(len, array.ravel().tolist()))
+
+
 def object_array(elements: Sequence[object]) -> Array:
     """A one-dimensional object array; `np.array` would look inside the elements."""
     array = np.empty(len(elements), object)

@@ -3,7 +3,8 @@
 `offer` appends to a bounded buffer or counts a drop; a background task turns what is there into one message
 of JSON Lines on the topic `captures`.
 
-Rule: nothing here raises into a request, and a column that is excluded is cut out before anything is kept.
+Rule: nothing here raises into a request, and a column that is excluded is cut out before anything is kept;
+a tensor whose columns cannot be told apart is not kept at all.
 """
 
 from __future__ import annotations
@@ -14,13 +15,14 @@ import logging
 import uuid
 import zlib
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 import msgspec
 import numpy as np
 
-from vedette.codec.binary import encode_tensor
+from vedette.codec.binary import byte_size, encode_tensor
+from vedette.codec.rows import columns_of
 from vedette.core.errors import InvalidArgument, VedetteError
 from vedette.core.events import Message
 from vedette.core.metrics import Metrics
@@ -54,8 +56,8 @@ class CaptureRecord:
 
     @property
     def size(self) -> int:
-        """Bytes of tensors that the record keeps alive."""
-        return sum(tensor.array.nbytes for tensor in (*self.inputs, *self.outputs))
+        """Bytes of tensors that the record keeps alive; counts them anew each time."""
+        return sum(map(byte_size, (*self.inputs, *self.outputs)))
 
 
 class Sampler:
@@ -64,18 +66,18 @@ class Sampler:
     def __init__(self, settings: CaptureSettings, signature: Signature) -> None:
         self._threshold = settings.sampling_percent / 100 * 2**32
         self._settings = settings
-        self._cuts = {spec.name: _cut(settings, signature, spec.name) for spec in signature.inputs}
+        self._cuts = _cuts(signature, settings.exclude)
 
     def wants(self, inference_id: str) -> bool:
         """Whether this id is in the sample: the same answer in every replica, so that parts of a trace agree."""
         return zlib.crc32(inference_id.encode()) < self._threshold
 
     def inputs(self, tensors: Sequence[Tensor]) -> list[Tensor]:
-        """The inputs to keep, without the excluded columns."""
+        """The inputs to keep, without the excluded columns: rows of what is left, flat."""
         if not self._settings.inputs:
             return []
-        kept = [tensor for tensor in tensors if tensor.name not in self._settings.exclude]
-        return [_without(tensor, self._cuts.get(tensor.name, ())) for tensor in kept]
+        kept = (self._cuts[tensor.name].apply(tensor) for tensor in tensors if tensor.name in self._cuts)
+        return [tensor for tensor in kept if tensor is not None]
 
     def outputs(self, tensors: Sequence[Tensor]) -> list[Tensor]:
         """The outputs to keep."""
@@ -118,12 +120,13 @@ class Capture:
         self._metrics = metrics
         self._max_records = max_records
         self._max_bytes = max_bytes
-        self._buffer: deque[CaptureRecord] = deque()
+        self._buffer: deque[tuple[CaptureRecord, int]] = deque()
         self._bytes = 0
         self._producer = new_event_id()
         self._sequence = 0
         self._wake = asyncio.Event()
         self._stopping = False
+        self._told_of_defect = False
 
     def offer(self, record: CaptureRecord) -> bool:
         """Keep the record for the writer; False when the buffer is full and it was dropped and counted."""
@@ -131,10 +134,18 @@ class Capture:
         if len(self._buffer) >= self._max_records or self._bytes + size > self._max_bytes:
             self._count(record.endpoint, "dropped", 1)
             return False
-        self._buffer.append(record)
+        self._buffer.append((record, size))
         self._bytes += size
         self._wake.set()
         return True
+
+    def failed(self, endpoint: str, *, event_id: str, inference_id: str) -> None:
+        """Count a record that an exception, the one being handled, kept from being made; log the first one."""
+        if not self._told_of_defect:
+            self._told_of_defect = True
+            ids = {"endpoint": endpoint, "event_id": event_id, "inference_id": inference_id}
+            log.exception("a capture failed unexpectedly; further ones are only counted", extra=ids)
+        self._count(endpoint, "failed", 1)
 
     async def run(self) -> None:
         """Publish what is offered until `stop`; then what is left, once."""
@@ -149,10 +160,9 @@ class Capture:
     async def flush(self) -> None:
         """Publish everything in the buffer now. A batch that the stream refuses is counted and gone."""
         while self._buffer:
-            records = [self._buffer.popleft() for _ in range(min(_BATCH, len(self._buffer)))]
-            self._bytes -= sum(record.size for record in records)
             by_endpoint: dict[str, list[CaptureRecord]] = {}
-            for record in records:
+            for record, size in [self._buffer.popleft() for _ in range(min(_BATCH, len(self._buffer)))]:
+                self._bytes -= size
                 by_endpoint.setdefault(record.endpoint, []).append(record)
             await self._publish(by_endpoint)
 
@@ -205,15 +215,37 @@ def _tensor(tensor: Tensor) -> dict[str, object]:
     return {"name": tensor.name, "datatype": tensor.datatype, "shape": list(tensor.array.shape), "data": data}
 
 
-def _cut(settings: CaptureSettings, signature: Signature, tensor: str) -> tuple[int, ...]:
-    """Positions of excluded features in the last axis of the input that holds all features."""
-    spec = next(spec for spec in signature.inputs if spec.name == tensor)
-    if not spec.shape or spec.shape[-1] != len(signature.feature_names):
-        return ()
-    return tuple(i for i, name in enumerate(signature.feature_names) if name in settings.exclude)
+@dataclass(frozen=True, slots=True)
+class _Cut:
+    """What is taken out of one input: `columns` of the `width` that a row of it has."""
+
+    width: int = 0
+    columns: tuple[int, ...] = ()
+
+    def apply(self, tensor: Tensor) -> Tensor | None:
+        """The tensor without the columns; None when nothing is left or its rows have another width."""
+        if not self.columns:
+            return tensor
+        array = tensor.array
+        if array.ndim == 0 or array.size != array.shape[0] * self.width or self.width == len(self.columns):
+            return None
+        rows = array.reshape(array.shape[0], self.width)
+        return Tensor(tensor.name, tensor.datatype, np.delete(rows, self.columns, axis=1))
 
 
-def _without(tensor: Tensor, columns: tuple[int, ...]) -> Tensor:
-    if not columns:
-        return tensor
-    return Tensor(tensor.name, tensor.datatype, np.delete(tensor.array, columns, axis=-1))
+def _cuts(signature: Signature, exclude: Collection[str]) -> dict[str, _Cut]:
+    """How each input is cut. One that is not in it is not kept: it is excluded, or its columns have no names."""
+    recorded = [spec.name for spec in signature.inputs if spec.name not in exclude]
+    names = signature.feature_names
+    if not any(name in exclude for name in names):
+        return {name: _Cut() for name in recorded}
+    try:
+        columns = columns_of(signature, len(names))
+    except InvalidArgument:
+        return {}
+    cuts, start = {}, 0
+    for spec, width in zip(columns.inputs, columns.widths, strict=True):
+        own = names[start : start + width]
+        cuts[spec.name] = _Cut(width, tuple(i for i, name in enumerate(own) if name in exclude))
+        start += width
+    return {name: cuts[name] for name in recorded}

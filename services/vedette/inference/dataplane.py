@@ -309,21 +309,33 @@ class DataPlane:
         latency_s: float,
     ) -> None:
         event_id = new_event_id()
-        if not sampler.wants(request.inference_id or event_id):
-            return
-        record = CaptureRecord(
-            event_id,
-            request.inference_id,
-            self._time(),
-            variant.endpoint,
-            variant.name,
-            variant.version,
-            code,
-            latency_s,
-            sampler.inputs(request.inputs),
-            sampler.outputs(outputs),
-        )
-        self._capture.offer(record)
+        try:
+            if not sampler.wants(request.inference_id or event_id):
+                return
+            record = CaptureRecord(
+                event_id,
+                request.inference_id,
+                self._time(),
+                variant.endpoint,
+                variant.name,
+                variant.version,
+                code,
+                latency_s,
+                sampler.inputs(request.inputs) if code == "OK" or _fits(request, variant) else [],
+                sampler.outputs(outputs),
+            )
+            self._capture.offer(record)
+        except Exception:  # noqa: BLE001 - a defect in capturing must not become the caller's
+            self._capture.failed(variant.endpoint, event_id=event_id, inference_id=request.inference_id)
+
+
+def _fits(request: InferRequest, variant: ServedVariant) -> bool:
+    """Whether the inputs are those of the signature: else nobody knows which columns of them are excluded."""
+    try:
+        variant.check.feeds(request.inputs)
+    except VedetteError:
+        return False
+    return True
 
 
 def _record(

@@ -15,6 +15,7 @@ from collections.abc import Collection
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
+from vedette.codec.binary import byte_size
 from vedette.core.errors import VedetteError
 from vedette.core.tensors import InferRequest, Tensor
 from vedette.inference.batcher import Workers
@@ -27,6 +28,7 @@ log = logging.getLogger(__name__)
 class _Copy:
     variant: ServedVariant
     inputs: list[Tensor]
+    size: int
 
 
 class ShadowLane:
@@ -45,13 +47,13 @@ class ShadowLane:
         """Copy the request to the shadow if it is in its share; count a drop when the queue is full."""
         if shadow.share < 1.0 and shadow.turns.next() >= shadow.share:
             return
-        size = _size(request.inputs)
+        size = sum(map(byte_size, request.inputs))
         if len(self._queue) >= self._max_copies or self._bytes + size > self._max_bytes:
             shadow.variant.meters.count_shadow("dropped")
             return
         self._bytes += size
         shadow.variant.batcher.hold()
-        self._queue.append(_Copy(shadow.variant, request.inputs))
+        self._queue.append(_Copy(shadow.variant, request.inputs, size))
         self._wake.set()
 
     async def run(self) -> None:
@@ -68,7 +70,7 @@ class ShadowLane:
         """Drop the copies that wait for these variants: they are being replaced."""
         for copy in [copy for copy in self._queue if copy.variant in variants]:
             self._queue.remove(copy)
-            self._bytes -= _size(copy.inputs)
+            self._bytes -= copy.size
             copy.variant.meters.count_shadow("dropped")
             copy.variant.batcher.release()
 
@@ -78,7 +80,7 @@ class ShadowLane:
 
     def _pop(self) -> _Copy:
         copy = self._queue.popleft()
-        self._bytes -= _size(copy.inputs)
+        self._bytes -= copy.size
         return copy
 
     async def _work(self, copy: _Copy) -> None:
@@ -99,10 +101,6 @@ class ShadowLane:
             log.exception("a shadow copy failed", extra={"endpoint": copy.variant.endpoint})
             return "internal"
         return "OK"
-
-
-def _size(inputs: list[Tensor]) -> int:
-    return sum(tensor.array.nbytes for tensor in inputs)
 
 
 def _yield_to_others() -> None:

@@ -9,6 +9,7 @@ import asyncio
 from collections.abc import Callable, Sequence
 from typing import ParamSpec, TypeVar
 
+from vedette.codec.binary import byte_size
 from vedette.core.tensors import Tensor
 
 SHORT = 32 * 1024
@@ -27,4 +28,4 @@ async def beside_the_loop(size: int, work: Callable[_P, _T], *args: _P.args, **k
 
 def text_size(tensors: Sequence[Tensor]) -> int:
     """About how long the tensors get as text."""
-    return sum(tensor.array.nbytes * 2 for tensor in tensors)
+    return sum(byte_size(tensor) * 2 for tensor in tensors)
