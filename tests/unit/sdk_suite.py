@@ -130,9 +130,9 @@ class FakeSuite:
         if rest == ["imports"]:
             if not document["source"].startswith("s3://allowed/"):
                 raise InvalidArgument("the source is not allowed")
-            return 201, self._version(name, {"model.onnx": document["source"].encode()}, document["details"])
+            return self._version(name, {"model.onnx": document["source"].encode()}, document["details"])
         if rest == ["versions"] and asked.method == "POST":
-            return 201, self._version(name, {"model.onnx": asked.body}, json.loads(query.get("details", "{}")))
+            return self._version(name, {"model.onnx": asked.body}, json.loads(query.get("details", "{}")))
         if name not in self.models:
             raise NotFound(f"there is no model {name!r}")
         return self._one_model(asked, name, rest, document)
@@ -177,7 +177,7 @@ class FakeSuite:
             upload[parts[2]] = asked.body
             return 204, None
         name = upload.pop("").decode()
-        return 201, self._version(name, self.uploads.pop(parts[0]), document["details"])
+        return self._version(name, self.uploads.pop(parts[0]), document["details"])
 
     def _endpoints(self, asked: Asked, parts: list[str], document: dict[str, Any]) -> tuple[int, Any]:
         query = dict(asked.query)
@@ -254,21 +254,26 @@ class FakeSuite:
         self.models[name] = model
         return model
 
-    def _version(self, name: str, files: dict[str, bytes], details: dict[str, Any]) -> dict[str, Any]:
+    def _version(self, name: str, files: dict[str, bytes], details: dict[str, Any]) -> tuple[int, dict[str, Any]]:
         if not files["model.onnx"]:
             raise InvalidArgument("check: the graph is empty")
         model = self.models.get(name) or self._model(name, {})
+        signature = {"inputs": [], "outputs": []} | details.get("signature", {})
+        for known in self.versions[name]:
+            if (known["files"], known["signature"]) == (_listed(files), signature):
+                known["metadata"].update(details.get("metadata", {}))
+                return 200, known
         model["latest_version"] += 1
         version = {
             "model": name, "version": model["latest_version"], "digest": sha256(files["model.onnx"]).hexdigest(),
             "files": _listed(files),
-            "signature": {"inputs": [], "outputs": []} | details.get("signature", {}),
+            "signature": signature,
             "admission": {"run_time_us": 9.0, "load_time_ms": 3.0, "memory_bytes": 2048},
             "metadata": details.get("metadata", {}), "a field of tomorrow": 1,
         }  # fmt: skip
         version["status"] = "PendingManualApproval"
         self.versions[name].append(version)
-        return version
+        return 201, version
 
     def _page(self, items: list[Any], query: dict[str, str]) -> dict[str, Any]:
         start, size = int(query.get("page_token", "0")), min(int(query["limit"]), self.page_items)

@@ -64,6 +64,61 @@ def test_everything_known_of_a_version_can_be_said(run, suite: FakeSuite) -> Non
     assert (details["tags"], details["description"]) == ({"team": "x"}, "first")
 
 
+def test_a_version_that_exists_is_said_to(run) -> None:
+    """Registering or importing the same bytes again makes no version, and the command does not claim one."""
+    registered(run)
+    again = ok(run("model", "register", "iris", "m.onnx", "--metadata", "run=2"))
+    assert again.startswith("existed already as iris:1 (")
+    assert json.loads(ok(run("model", "show", "iris:1", "--json")))["metadata"] == {"run": "2"}
+    ok(run("model", "import", "iris", "s3://allowed/m.onnx"))
+    assert "existed already as iris:2" in ok(run("model", "import", "iris", "s3://allowed/m.onnx"))
+
+
+def test_categories_are_said_by_column(run, suite: FakeSuite) -> None:
+    """Once for each column; an import takes them too."""
+    Path("m.onnx").write_text("graph")
+    said = ["--feature-names", "city,size", "--categories", "city=Ulm, Bern", "--categories", "size=S,M"]
+    ok(run("model", "register", "shirts", "m.onnx", *said))
+    ok(run("model", "import", "shirts", "s3://allowed/m.onnx", *said))
+    expected = {"city": ["Ulm", "Bern"], "size": ["S", "M"]}
+    assert [version["signature"]["categories"] for version in suite.versions["shirts"]] == [expected] * 2
+
+
+def test_details_come_from_a_file_and_options_win(run, suite: FakeSuite) -> None:
+    """The registry's own document; what an option names replaces that entry alone."""
+    Path("m.onnx").write_text("graph")
+    signature = {"feature_names": ["a", "b"], "categories": {"a": ["x, y", "z"], "b": ["1"]}, "target": "t"}
+    document = {"signature": signature, "metadata": {"git": "1", "by": "me"}, "description": "from the file"}
+    Path("details.json").write_text(json.dumps(document | {"tags": {"team": "x"}}))
+    options = ["--details", "details.json", "--categories", "b=2,3", "--metadata", "git=2", "--target", "u"]
+    ok(run("model", "register", "iris", "m.onnx", *options))
+    sent = json.loads(dict(suite.asked[-1].query)["details"])
+    signature |= {"categories": {"a": ["x, y", "z"], "b": ["2", "3"]}, "target": "u"}
+    metadata = {"git": "2", "by": "me"}
+    assert sent == document | {"signature": signature, "metadata": metadata, "tags": {"team": "x"}}
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("{", "details.json"),
+        ("[]", "details.json"),
+        ('{"metdata": {}}', "no 'metdata' in details"),
+        ('{"signature": {"features": []}}', "no 'features' in details"),
+        ('{"signature": {"kind": "poem"}}', "details.json"),
+        ("[" * 100_000, "details.json"),
+    ],
+)
+def test_a_wrong_details_file_is_a_usage_error(run, suite: FakeSuite, text: str, said: str) -> None:
+    """Nothing is sent."""
+    Path("m.onnx").write_text("graph")
+    Path("details.json").write_text(text)
+    result = run("model", "register", "iris", "m.onnx", "--details", "details.json")
+    assert result.exit_code == 2
+    assert said.replace(" ", "") in "".join(result.stderr.split()).replace("│", "")
+    assert suite.asked == []
+
+
 def test_models_are_listed_and_shown_for_people_and_for_programs(run) -> None:
     """Tab-separated in a pipe, one JSON document with --json, no colour codes in either."""
     registered(run)

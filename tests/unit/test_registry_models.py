@@ -40,6 +40,21 @@ async def test_the_same_bytes_and_signature_are_the_same_version(room: Room) -> 
     assert other["digest"] == first.json()["digest"]
 
 
+async def test_what_is_said_again_of_the_same_bytes_is_kept(room: Room) -> None:
+    """Metadata key by key and a description where one is given; what is not mentioned stays."""
+    await room.upload("m", b"graph", json.dumps({"metadata": {"run": "1", "by": "me"}, "description": "first"}))
+    again = await room.upload("m", b"graph", json.dumps({"metadata": {"run": "2"}, "tags": {"team": "risk"}}))
+    assert (again["version"], again["metadata"], again["description"]) == (1, {"run": "2", "by": "me"}, "first")
+    assert (await room.upload("m", b"graph", json.dumps({"description": "second"})))["description"] == "second"
+    kept = room.desk.models.version("m", 1)
+    assert (kept.metadata, kept.description) == ({"run": "2", "by": "me"}, "second")
+    assert room.desk.models.get("m").tags == {"team": "risk"}
+    many = json.dumps({"metadata": {f"k{n}": "" for n in range(64)}, "description": "third"})
+    answer = await room.http.post("/v1/models/m/versions", content=b"graph", params={"details": many})
+    assert answer.status_code == 400
+    assert room.desk.models.version("m", 1) == kept
+
+
 async def test_a_number_is_never_used_twice(room: Room) -> None:
     """Not even after the version is deleted."""
     await room.upload("m", b"graph 1")

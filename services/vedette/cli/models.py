@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+from dataclasses import fields, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -22,7 +25,7 @@ from vedette.cli.output import (
 
 if TYPE_CHECKING:
     from vedette.core.models import ModelVersion
-    from vedette.sdk.documents import Details
+    from vedette.sdk.documents import Details, SignatureDetails
     from vedette.sdk.sync.client import Client
 
 app = typer.Typer(no_args_is_help=True)
@@ -38,6 +41,18 @@ Target = Annotated[str, typer.Option(help="Name of what is predicted.")]
 Description = Annotated[str, typer.Option(help="What it is.")]
 Metadata = Annotated[list[str] | None, typer.Option(help="key=value kept with the version; may be repeated.")]
 Tags = Annotated[list[str] | None, typer.Option("--tag", help="key=value; may be repeated.")]
+Categories = Annotated[
+    list[str] | None, typer.Option(help="column=a,b,c: the values a column may have; may be repeated.")
+]
+DetailsFile = Annotated[
+    Path | None,
+    typer.Option(
+        "--details",
+        help="JSON file with signature, metadata, description and tags; other options win over it.",
+        exists=True,
+        dir_okay=False,
+    ),
+]
 
 
 @app.command()
@@ -48,12 +63,14 @@ def register(
     ],
     *,
     feature_names: FeatureNames = "",
+    categories: Categories = None,
     label_names: LabelNames = "",
     kind: Kind = "",
     target: Target = "",
     description: Description = "",
     metadata: Metadata = None,
     tag: Tags = None,
+    details_file: DetailsFile = None,
     as_json: JsonFlag = False,
     registry: Registry = "",
     data_dir: DataDir = DATA_DIR,
@@ -67,11 +84,16 @@ def register(
       vedette model register iris iris.onnx --label-names setosa,versicolor,virginica --metadata git=3f2c1
 
       vedette model register big model.onnx weights.bin
+
+      vedette model register risk risk.onnx --categories "city=Ulm,Bern" --categories "size=S,M,L"
     """
-    details = _details(feature_names, label_names, kind, target, description, metadata, tag)
+    signature = _signature(feature_names, categories, label_names, kind, target)
+    details = _details(details_file, signature, description, metadata, tag)
+    told: list[ModelVersion] = []
     with connect(registry=registry, data_dir=data_dir) as client, upload_progress(f"Uploading {name}") as progress:
-        version = client.models.register(name, path[0] if len(path) == 1 else path, details=details, progress=progress)
-    _registered(version, as_json=as_json)
+        source = path[0] if len(path) == 1 else path
+        version = client.models.register(name, source, details=details, progress=progress, on_existing=told.append)
+    _registered(version, existed=bool(told), as_json=as_json)
 
 
 @app.command("import")
@@ -82,12 +104,14 @@ def import_(
     ],
     *,
     feature_names: FeatureNames = "",
+    categories: Categories = None,
     label_names: LabelNames = "",
     kind: Kind = "",
     target: Target = "",
     description: Description = "",
     metadata: Metadata = None,
     tag: Tags = None,
+    details_file: DetailsFile = None,
     as_json: JsonFlag = False,
     registry: Registry = "",
     data_dir: DataDir = DATA_DIR,
@@ -100,9 +124,12 @@ def import_(
 
       vedette model import iris /srv/models/iris.onnx
     """
-    details = _details(feature_names, label_names, kind, target, description, metadata, tag)
+    signature = _signature(feature_names, categories, label_names, kind, target)
+    details = _details(details_file, signature, description, metadata, tag)
+    told: list[ModelVersion] = []
     with connect(registry=registry, data_dir=data_dir) as client:
-        _registered(client.models.import_from(name, source, details=details), as_json=as_json)
+        version = client.models.import_from(name, source, details=details, on_existing=told.append)
+    _registered(version, existed=bool(told), as_json=as_json)
 
 
 @app.command("list")
@@ -267,27 +294,61 @@ def delete(
             typer.echo(f"{reference} is deleted")
 
 
-def _details(
-    feature_names: str,
-    label_names: str,
-    kind: str,
-    target: str,
-    description: str,
-    metadata: list[str] | None,
-    tag: list[str] | None,
-) -> Details:
-    from vedette.sdk.documents import Details, SignatureDetails
+def _signature(
+    feature_names: str, categories: list[str] | None, label_names: str, kind: str, target: str
+) -> SignatureDetails:
+    from vedette.sdk.documents import SignatureDetails
 
     if kind not in ("", "tabular", "image"):
         raise typer.BadParameter(f"tabular or image, not {kind!r}", param_hint="--kind")
-    signature = SignatureDetails(
+    values = pairs_of(categories or [], "--categories")
+    return SignatureDetails(
         feature_names=names_of(feature_names),
+        categories={column: names_of(text) for column, text in values.items()},
         label_names=names_of(label_names),
         kind=kind,  # type: ignore[arg-type] # checked above
         target=target,
     )
-    kept, tags = pairs_of(metadata or [], "--metadata"), pairs_of(tag or [], "--tag")
-    return Details(signature, metadata=kept, description=description, tags=tags)
+
+
+def _details(
+    file: Path | None,
+    signature: SignatureDetails,
+    description: str,
+    metadata: list[str] | None,
+    tag: list[str] | None,
+) -> Details:
+    """What the file says, and over it what the options say."""
+    from vedette.sdk.documents import Details
+
+    said = _details_in(file) if file is not None else Details()
+    given = {each.name: value for each in fields(signature) if (value := getattr(signature, each.name))}
+    if "categories" in given:
+        given["categories"] = {**said.signature.categories, **signature.categories}
+    return Details(
+        replace(said.signature, **given),
+        metadata={**said.metadata, **pairs_of(metadata or [], "--metadata")},
+        description=description or said.description,
+        tags={**said.tags, **pairs_of(tag or [], "--tag")},
+    )
+
+
+def _details_in(file: Path) -> Details:
+    """The document in a file, whole: a misspelt key is a usage error."""
+    import msgspec
+
+    from vedette.sdk.documents import Details, SignatureDetails
+
+    try:
+        document = json.loads(file.read_text(encoding="utf-8"))
+        read = msgspec.convert(document, Details)
+    except (OSError, ValueError, RecursionError, msgspec.MsgspecError) as error:
+        raise typer.BadParameter(f"{file}: {error}", param_hint="--details") from error
+    unknown = {*document} - {each.name for each in fields(Details)}
+    unknown |= {*document.get("signature", {})} - {each.name for each in fields(SignatureDetails)}
+    if unknown:
+        raise typer.BadParameter(f"{file}: there is no {min(unknown)!r} in details", param_hint="--details")
+    return read
 
 
 def _resolved(client: Client, reference: str) -> ModelVersion:
@@ -305,12 +366,14 @@ def _resolved(client: Client, reference: str) -> ModelVersion:
     return client.models.version(query.model, number)
 
 
-def _registered(version: ModelVersion, *, as_json: bool) -> None:
+def _registered(version: ModelVersion, *, existed: bool, as_json: bool) -> None:
     if as_json:
         print_json(version)
         return
+    name = f"{version.model}:{version.version}"
     run_time, memory = version.admission.run_time_us, version.admission.memory_bytes
-    typer.echo(f"{version.model}:{version.version} is registered ({run_time:.0f} us a row, {size(memory)} of memory)")
+    news = f"existed already as {name}" if existed else f"{name} is registered"
+    typer.echo(f"{news} ({run_time:.0f} us a row, {size(memory)} of memory)")
     typer.echo(f"deploy it: vedette endpoint deploy {version.model}")
 
 

@@ -159,6 +159,7 @@ async def upload_version(
 ) -> ModelVersion:
     """Register the body, the bytes of one ONNX graph, as the next version; 200: it was there already.
 
+    A version that was there gets the metadata (key by key) and the description given now; the rest of it stays.
     `details` is a JSON document: `signature` (feature_names, categories, label_names, kind, target), `metadata`,
     `description`, `tags`.
     """

@@ -168,13 +168,17 @@ class Models:
         self._lifecycle.tell("model.alias", model, {"model": model, "alias": alias, "version": None})
 
     def register(self, candidate: Candidate) -> tuple[ModelVersion, bool]:
-        """Give an admitted version its number; the same bytes and signature again give the old one and False."""
+        """Give an admitted version its number; the same bytes and signature again give the old one and False.
+
+        What is said of the old one now is added to it, as the tags are to the model: metadata key by key, and
+        the description where one is given. What is not mentioned stays.
+        """
         digest, now = manifest_digest(candidate.files), self._clock.time()
         with self._catalog.transaction() as tx:
             self._ensure_model(tx, candidate)
             for version in tx.versions_with(candidate.model, digest):
                 if version.signature == candidate.signature:
-                    return version, False
+                    return self._annotated(tx, version, candidate.details), False
             if not self._artifacts.holds(digest):
                 raise Unavailable("the uploaded files were cleared away meanwhile; send them again")
             version = ModelVersion(
@@ -204,6 +208,14 @@ class Models:
             used = tx.digests_in_use(digests)
             for digest in set(digests) - used:
                 self._artifacts.remove(digest)
+
+    def _annotated(self, tx: CatalogTransaction, version: ModelVersion, details: Details) -> ModelVersion:
+        metadata = {**version.metadata, **details.metadata}
+        check_notes(metadata, what="metadata")
+        changed = replace(version, metadata=metadata, description=details.description or version.description)
+        if changed != version:
+            tx.update_version(changed)
+        return changed
 
     def _ensure_model(self, tx: CatalogTransaction, candidate: Candidate) -> None:
         """Make the model if it is not there; the version's tags are added to the model's."""

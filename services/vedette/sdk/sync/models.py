@@ -13,11 +13,14 @@ from urllib.parse import quote
 from vedette.core.models import ApprovalStatus, Model, ModelVersion
 from vedette.sdk.artifacts import Part, Source, complete, parts_of
 from vedette.sdk.documents import Details, encode, read
-from vedette.sdk.sync.connection import Call, Connection
+from vedette.sdk.sync.connection import Answer, Call, Connection
 from vedette.sdk.sync.pages import walk
 
 Progress = Callable[[int, int], None]
 """Called with the bytes sent so far and the bytes in all; begins anew when an upload is sent again."""
+
+OnExisting = Callable[[ModelVersion], None]
+"""Called with the version that the registry had already of these bytes and this signature."""
 
 ADMISSION_TIMEOUT_S = 600.0
 """Admission runs the model once before the answer comes; a large one takes its time."""
@@ -36,9 +39,18 @@ class Models:
         return read(Model, answer.body)
 
     def register(
-        self, name: str, source: Source, *, details: Details | None = None, progress: Progress | None = None
+        self,
+        name: str,
+        source: Source,
+        *,
+        details: Details | None = None,
+        progress: Progress | None = None,
+        on_existing: OnExisting | None = None,
     ) -> ModelVersion:
-        """Upload a model version, making the model if it is new; returns the existing one for identical bytes.
+        """Upload a model version, making the model if it is new.
+
+        Identical bytes with the same signature are no new version: the existing one gets the metadata and the
+        description given now, is told to `on_existing` and is returned.
 
         `source` is a path, the graph's bytes, several paths with the graph first (external data), or what
         a converter of `vedette.sdk.convert` returned, whose signature then fills what `details` leaves out.
@@ -49,20 +61,22 @@ class Models:
         parts = parts_of(source)
         said = complete(details or Details(), source)
         if len(parts) > 1:
-            return self._register_files(name, parts, said, progress)
+            return self._register_files(name, parts, said, progress, on_existing)
         query = (("details", encode(said.document()).decode()),) if said.document() else ()
         sent = _Sent(sum(part.size for part in parts), progress)
         call = _upload("POST", f"/v1/models/{_path(name)}/versions", parts[0], sent)
         # Identical bytes give the same version, so that sending them twice does no harm.
         answer = self._connection.send(replace(call, query=query, again=True, timeout_s=ADMISSION_TIMEOUT_S))
-        return read(ModelVersion, answer.body)
+        return _version(answer, on_existing)
 
-    def import_from(self, name: str, source: str, *, details: Details | None = None) -> ModelVersion:
-        """Register from a path or `s3://` address that the registry's operator allows."""
+    def import_from(
+        self, name: str, source: str, *, details: Details | None = None, on_existing: OnExisting | None = None
+    ) -> ModelVersion:
+        """Register from a path or `s3://` address that the registry's operator allows; else like `register`."""
         document = {"source": source, "details": (details or Details()).document()}
         path = f"/v1/models/{_path(name)}/imports"
         call = Call("POST", path, body=encode(document), headers=_JSON, timeout_s=ADMISSION_TIMEOUT_S)
-        return read(ModelVersion, (self._connection.send(call)).body)
+        return _version(self._connection.send(call), on_existing)
 
     def list(self, *, name_contains: str = "", tags: Mapping[str, str] | None = None) -> Iterator[Model]:
         """Every model by name; `name_contains` ignores case, and a model must have all of `tags`."""
@@ -142,7 +156,12 @@ class Models:
         self._connection.send(Call("DELETE", f"/v1/models/{_path(name)}/aliases/{_path(alias)}"))
 
     def _register_files(
-        self, name: str, parts: Sequence[Part], details: Details, progress: Progress | None
+        self,
+        name: str,
+        parts: Sequence[Part],
+        details: Details,
+        progress: Progress | None,
+        on_existing: OnExisting | None,
     ) -> ModelVersion:
         """Several files go one by one into an upload that nobody sees before its commit."""
         answer = self._connection.send(Call("POST", f"/v1/models/{_path(name)}/uploads", headers=_JSON, body=b"{}"))
@@ -153,7 +172,7 @@ class Models:
                 self._connection.send(_upload("PUT", f"{upload}/files/{_path(part.name)}", part, sent))
             body = encode({"details": details.document()})
             commit = Call("POST", f"{upload}/commit", body=body, headers=_JSON, timeout_s=ADMISSION_TIMEOUT_S)
-            return read(ModelVersion, (self._connection.send(commit)).body)
+            return _version(self._connection.send(commit), on_existing)
         except BaseException:
             self._abandon(upload)
             raise
@@ -180,6 +199,14 @@ class _Sent:
     def at(self, sent: int) -> None:
         if self.progress is not None:
             self.progress(min(self.before + sent, self.total), self.total)
+
+
+def _version(answer: Answer, on_existing: OnExisting | None) -> ModelVersion:
+    """The version in the answer to a registration: 201 says that it is new, 200 that it was there."""
+    version = read(ModelVersion, answer.body)
+    if answer.status == 200 and on_existing is not None:
+        on_existing(version)
+    return version
 
 
 def _upload(method: str, path: str, part: Part, sent: _Sent) -> Call:
