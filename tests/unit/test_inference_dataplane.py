@@ -11,9 +11,18 @@ import pytest
 from tests import inference_models as models
 from tests.inference_rig import Rig, as_it_is, first, inference, request, tensor
 
-from vedette.core.errors import DeadlineExceeded, InvalidArgument, ModelFailed, NotFound, Overloaded, Unimplemented
-from vedette.core.models import Limits, ModelRef, Variant
+from vedette.core.errors import (
+    DeadlineExceeded,
+    InvalidArgument,
+    ModelFailed,
+    NotFound,
+    Overloaded,
+    Unavailable,
+    Unimplemented,
+)
+from vedette.core.models import EndpointConfig, Limits, ModelRef, Variant
 from vedette.core.tensors import RequestedOutput
+from vedette.testing.registry import MemoryRegistry
 
 
 @pytest.fixture
@@ -211,6 +220,7 @@ async def test_one_request_over_the_queue_is_refused_before_it_runs(rig: Rig) ->
     await asyncio.sleep(0)
     with pytest.raises(Overloaded):
         await rig.infer("slow", np.ones((1, 256)))
+    assert rig.metrics.value("vedette_requests_in_flight", endpoint="slow") == 2
     assert len(await asyncio.gather(*waiting)) == 2
     await rig.infer("slow", np.ones((1, 256)))
     assert rig.metrics.value("vedette_requests_in_flight", endpoint="slow") == 0
@@ -261,3 +271,37 @@ async def test_load_and_unload_change_desired_state_and_wait_for_it(rig: Rig) ->
             await rig.dataplane.load("adder", parameters)
     with pytest.raises(NotFound):
         await rig.dataplane.load("ghost")
+
+
+class Restarting(MemoryRegistry):
+    """Makes a new generation of an endpoint that has failed, as the registry in a process of its own does."""
+
+    async def load(self, endpoint: str) -> None:
+        report = self.last_report(endpoint)
+        assert report is not None
+        if report.state == "failed":
+            self.deploy(endpoint, EndpointConfig(endpoint, (Variant("primary", 1),)))
+
+
+async def test_a_load_waits_for_its_own_outcome_and_not_for_that_of_the_last_one(tmp_path: Path) -> None:
+    """A failure from before says nothing about this load; a new failure is told."""
+    async with inference(tmp_path, registry=Restarting()) as rig:
+        good = models.constant_adder(1.0)
+        rig.registry.add_version("adder", 1, {"model.onnx": b"no"}, signature=good.signature)
+        generation = await rig.deploy("adder", state="failed")
+        with pytest.raises(Unavailable, match="failed to load"):
+            await rig.dataplane.load("adder")
+        assert rig.registry.last_report("adder").generation == generation + 1
+        rig.register("adder", good)
+        await rig.dataplane.load("adder")
+        assert first(await rig.infer("adder", [[0.0]])) == [[1.0]]
+
+
+async def test_a_load_that_changes_nothing_ends_with_the_failure_that_stands(tmp_path: Path) -> None:
+    """When no newer attempt shows up in time, the caller hears why the last one failed."""
+    async with inference(tmp_path) as rig:
+        rig.registry.add_version("adder", 1, {"model.onnx": b"no"}, signature=models.mlp().signature)
+        await rig.deploy("adder", state="failed")
+        rig.dataplane._load_timeout_s = 0.02
+        with pytest.raises(Unavailable, match="the last load failed: "):
+            await rig.dataplane.load("adder")

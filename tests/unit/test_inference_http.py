@@ -235,13 +235,17 @@ async def test_statistics_in_the_extensions_shape(http: Http) -> None:
 
 
 async def test_the_repository_api(http: Http) -> None:
-    """Index, unload and load, with and without a repository's name."""
+    """Index, unload and load of the one repository; a name of another is refused, not ignored."""
     names = [(entry["name"], entry["state"]) for entry in await http.json("POST", "/v2/repository/index")]
     assert names == [("adder", "READY"), ("adder", "READY"), ("same", "READY"), ("table", "READY")]
     assert (await http("POST", "/v2/repository/models/table/unload")).status == 200
-    ready = await http.json("POST", "/v2/repository/main/index", {"ready": True})
+    ready = await http.json("POST", "/v2/repository/index", {"ready": True})
     assert "table" not in {entry["name"] for entry in ready}
-    assert (await http("POST", "/v2/repository/main/models/table/load", {"parameters": {}})).status == 200
+    for path in ("index", "models/table/load", "models/table/unload"):
+        refused = await http("POST", f"/v2/repository/main/{path}")
+        assert refused.status == 501
+        assert b"one repository" in refused.body
+    assert (await http("POST", "/v2/repository/models/table/load", {"parameters": {}})).status == 200
     assert (await http.json("GET", "/v1/models/table"))["ready"]
 
 
@@ -341,7 +345,7 @@ async def test_a_target_variant_and_an_inference_id(http: Http) -> None:
         (CSV, {"accept": "image/png"}, b"1", 424, "ModelError", "Received client error (406) from primary"),
         ("/endpoints/adder/async-invocations", {}, b"", 501, "NotImplemented", "asynchronous"),
         ("/endpoints/adder/invocations-response-stream", {}, b"", 501, "NotImplemented", "response streams"),
-        ("/invocations", {}, b"1", 400, "ValidationError", "3 are served"),
+        ("/invocations", {}, b"1", 400, "ValidationError", "3 are deployed"),
     ],
 )  # fmt: skip
 async def test_errors_in_awss_shapes(
@@ -388,6 +392,22 @@ async def test_the_container_contract(tmp_path: Path) -> None:
         assert (await http("POST", "/invocations", b"1", content_type="text/csv")).status == 400
         chosen = Http(rig, InferenceSettings(default_endpoint="other"))
         assert (await chosen("POST", "/invocations", b"1", content_type="text/csv")).body == b"6.0\n"
+
+
+async def test_invocations_do_not_guess_among_endpoints_of_which_one_is_absent(tmp_path: Path) -> None:
+    """An endpoint that failed or is loading counts: requests meant for it must not run on the other."""
+    async with inference(tmp_path) as rig:
+        rig.registry.add_version("broken", 1, {"model.onnx": b"no"}, signature=models.mlp().signature)
+        rig.register("adder", models.constant_adder(1.0))
+        await rig.deploy("broken", state="failed")
+        http = Http(rig)
+        assert (await http("POST", "/invocations", b"1", content_type="text/csv")).status == 503
+        await rig.deploy("adder")
+        refused = await http("POST", "/invocations", b"1", content_type="text/csv")
+        assert (refused.status, headers_of(refused)["x-amzn-errortype"]) == (400, "ValidationError")
+        rig.registry.remove("broken")
+        await rig.registry.reported("broken", "removed")
+        assert (await http("POST", "/invocations", b"1", content_type="text/csv")).body == b"2.0\n"
 
 
 async def test_every_route_has_an_action_and_renders_errors(http: Http) -> None:

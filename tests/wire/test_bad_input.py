@@ -313,18 +313,15 @@ def test_a_body_over_the_limit_is_a_413_before_it_is_sent(target: Target) -> Non
 
 
 def test_a_chunked_body_over_the_limit_is_a_413(target: Target) -> None:
-    """A body without a length is counted as it comes."""
+    """A body without a length is counted as it comes; who sends on still reads the answer."""
 
     def endless() -> Iterator[bytes]:
         for _ in range(80):
             yield b" " * (1 << 20)
 
     with target.client() as client:
-        try:
-            answer = client.post(INFER, content=endless())
-        except (httpx.WriteError, httpx.RemoteProtocolError):
-            return  # the server closed while we still sent: it has answered and stopped reading
-    assert answer.status_code == 413
+        answer = client.post(INFER, content=endless())
+    assert "64" in check(answer, 413)
 
 
 @pytest.mark.parametrize(

@@ -23,7 +23,7 @@ from vedette.inference.batcher import Execution, Work
 from vedette.inference.capture import Capture, CaptureRecord, Sampler, new_event_id
 from vedette.inference.checks import echoed, priority, time_limit
 from vedette.inference.model_config import model_config
-from vedette.inference.router import Choice, Route, Router, ServedVariant
+from vedette.inference.router import Absence, Choice, Route, Router, ServedVariant
 from vedette.inference.shadows import ShadowLane
 from vedette.inference.statistics import ModelStatistics
 
@@ -209,6 +209,10 @@ class DataPlane:
         """Names of the endpoints that serve."""
         return [route.endpoint for route in self._router.routes()]
 
+    def deployed(self) -> list[str]:
+        """Names of the endpoints that serve or should: those that are loading or failed too."""
+        return sorted({*self.endpoints(), *self._router.absent})
+
     async def index(self, *, ready_only: bool = False) -> list[RepositoryEntry]:
         """The repository index: what serves here, then what else the registry knows, if it can be asked."""
         serving = [
@@ -238,8 +242,12 @@ class DataPlane:
         """
         if parameters:
             raise Unimplemented("load takes no parameters: configuration and files come from the registry")
+        last = self._router.absent.get(endpoint)
         await self._registry.load(endpoint)
-        await self._until(lambda: self._loaded(endpoint), f"endpoint {endpoint!r} is still being loaded")
+        otherwise = f"endpoint {endpoint!r} is still being loaded"
+        if last is not None and last.failed:
+            otherwise += f"; the last load failed: {last.reason}"
+        await self._until(lambda: self._loaded(endpoint, last), otherwise)
 
     async def unload(self, endpoint: str, parameters: Mapping[str, object] | None = None) -> None:
         """Ask the registry to take the endpoint out of service and wait until it is gone from here.
@@ -251,9 +259,10 @@ class DataPlane:
         await self._registry.unload(endpoint)
         await self._until(lambda: self._router.get(endpoint) is None, f"endpoint {endpoint!r} is still served")
 
-    def _loaded(self, endpoint: str) -> bool:
+    def _loaded(self, endpoint: str, last: Absence | None) -> bool:
+        """Whether it serves. Raises when a load newer than the one that left `last` has failed."""
         absence = self._router.absent.get(endpoint)
-        if absence is not None and absence.failed:
+        if absence is not None and absence is not last and absence.failed:
             raise Unavailable(f"endpoint {endpoint!r} failed to load: {absence.reason}")
         return self._router.get(endpoint) is not None
 

@@ -64,11 +64,12 @@ class OipHttp:
             ("GET", "/v2/health/ready", "read", self.ready),
             ("GET", "/v2/models/stats", "read", self.statistics),
             ("POST", "/v2/repository/index", "read", self.index),
-            ("POST", "/v2/repository/{repository}/index", "read", self.index),
+            ("POST", "/v2/repository/models/{model}/load", "deploy", self.load),
+            ("POST", "/v2/repository/models/{model}/unload", "deploy", self.unload),
+            ("POST", "/v2/repository/{repository}/index", "read", _one_repository),
+            ("POST", "/v2/repository/{repository}/models/{model}/load", "deploy", _one_repository),
+            ("POST", "/v2/repository/{repository}/models/{model}/unload", "deploy", _one_repository),
         ]
-        for repository in ("/v2/repository", "/v2/repository/{repository}"):
-            lines.append(("POST", f"{repository}/models/{{model}}/load", "deploy", self.load))
-            lines.append(("POST", f"{repository}/models/{{model}}/unload", "deploy", self.unload))
         for model in ("/v2/models/{model}", "/v2/models/{model}/versions/{version}"):
             lines.append(("POST", f"{model}/infer", "predict", self.infer))
             lines.append(("GET", model, "read", self.metadata))
@@ -218,6 +219,10 @@ _NOT_DONE = (
     ),
 )
 """Triton's routes that are refused: method, path, what is not supported."""
+
+
+async def _one_repository(_: HttpRequest) -> HttpResponse:
+    raise Unimplemented("there is one repository; leave its name out of the path")
 
 
 def _refusals() -> list[Route]:

@@ -122,10 +122,10 @@ class SageMakerHttp:
     def _only_endpoint(self) -> str:
         if self._default:
             return self._default
-        endpoints = self._dataplane.endpoints()
+        endpoints = self._dataplane.deployed()
         if len(endpoints) != 1:
             raise BadCall(
-                f"/invocations needs one endpoint and {len(endpoints)} are served; set default_endpoint, "
+                f"/invocations needs one endpoint and {len(endpoints)} are deployed; set default_endpoint, "
                 "or call /endpoints/NAME/invocations"
             )
         return endpoints[0]
