@@ -159,6 +159,26 @@ async def test_replacing_a_route_lets_go_of_waiting_copies(rig: Rig) -> None:
     assert rig.metrics.value("vedette_models_loaded") == 1
 
 
+async def test_a_request_that_outlives_its_route_is_not_copied_to_shadows_that_are_gone(tmp_path: Path) -> None:
+    """The old route's shadows are freed first; a copy for them would run on nothing."""
+    gate = threading.Event()
+
+    def open_held(paths: Sequence[Path], options: SessionOptions) -> Runtime:
+        return Production(Session.load(paths[0], options), gate)
+
+    async with inference(tmp_path, inline_limit_s=0.0, open_runtime=open_held) as rig:
+        rig.register("adder", models.constant_adder(1.0), models.constant_adder(2.0))
+        await rig.deploy("adder", Variant("primary", 1), shadow_variants=(Variant("shadow", 2),))
+        waiting = asyncio.create_task(rig.infer("adder", [[0.0]]))
+        await asyncio.sleep(0)
+        await rig.deploy("adder", Variant("primary", 1))
+        gate.set()
+        assert first(await waiting) == [[1.0]]
+        await rig.loader.settled()
+        assert rig.metrics.value("vedette_shadow_requests_total") == 0
+        assert rig.metrics.value("vedette_models_loaded") == 1
+
+
 async def test_sampled_requests_are_published_as_batches(rig: Rig) -> None:
     """What is captured holds ids, tensors and outcome, and a failed request is captured too."""
     rig.register("adder", models.constant_adder(1.0, width=2))
