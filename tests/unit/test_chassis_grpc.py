@@ -15,6 +15,7 @@ from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 
 from vedette.chassis.config import ConfigurationError
 from vedette.chassis.grpc_server import GrpcServer
+from vedette.chassis.logs import REQUEST_ID, TRACE_ID
 from vedette.chassis.rpc import Rpc, RpcService
 from vedette.chassis.telemetry import CellMetrics
 from vedette.chassis.tracing import Tracer
@@ -32,8 +33,10 @@ class Toy:
     def __init__(self) -> None:
         self.cancelled = asyncio.Event()
         self.entered = asyncio.Event()
+        self.ids: list[tuple[str, str]] = []
 
     async def one(self, request: Any, context: Any) -> Any:
+        self.ids.append((REQUEST_ID.get(), TRACE_ID.get()))
         if request.service in BY_CODE:
             raise BY_CODE[request.service]("as asked")
         if request.service == "broken":
@@ -43,6 +46,7 @@ class Toy:
         return Answer(status=len(request.service) % 3)
 
     async def many(self, request: Any, context: Any) -> AsyncIterator[Any]:
+        self.ids.append((REQUEST_ID.get(), TRACE_ID.get()))
         yield Answer(status=1)
         if request.service == "broken":
             raise RuntimeError("secret /etc/path")
@@ -153,6 +157,30 @@ async def test_unknown_errors_show_only_an_id(channel: grpc.aio.Channel, caplog:
         _ = [a async for a in method(channel, "Many", "unary_stream")(Ask(service="broken"))]
     assert "finds it in the log" in str(raised.value.details())
     assert caplog.text.count("RuntimeError: secret /etc/path") == 2
+
+
+TRACE = "0af7651916cd43dd8448eb211c80319c"
+
+
+@pytest.mark.parametrize(("name", "kind"), [("One", "unary_unary"), ("Many", "unary_stream")])
+async def test_the_callers_ids_stand_in_the_log(channel: grpc.aio.Channel, toy: Toy, name: str, kind: str) -> None:
+    """Request and trace id from the metadata; a call without them, or with strange ones, gets an id of ours."""
+    strange = (("x-request-id", "a b"), ("traceparent", "00-x"))
+    for metadata in ((("x-request-id", "r-1"), ("traceparent", f"00-{TRACE}-b7ad6b7169203331-01")), strange, ()):
+        call = method(channel, name, kind)(Ask(service="a"), metadata=metadata)
+        _ = [answer async for answer in call] if kind == "unary_stream" else await call
+    assert toy.ids[0] == ("r-1", TRACE)
+    (first, no_trace), (second, none) = toy.ids[1:]
+    assert len({"r-1", "a b", "", first, second}) == 5
+    assert (no_trace, none) == ("", "")
+
+
+async def test_a_failure_names_its_request(channel: grpc.aio.Channel) -> None:
+    """The id that log lines have, also where the error is the caller's own."""
+    for service in ("not_found", "broken"):
+        error = await failure(method(channel, "One")(Ask(service=service), metadata=(("x-request-id", "r-1"),)))
+        assert dict(error.trailing_metadata() or ())["x-request-id"] == "r-1"
+    assert "r-1" in str(error.details())
 
 
 async def test_streams_deliver_before_they_fail(channel: grpc.aio.Channel) -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import builtins
+import contextlib
 import http.server
 import re
 import threading
@@ -10,6 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import grpc
 import pytest
 from tests.unit.test_chassis_asgi import bridged
 from tests.unit.test_chassis_grpc import Ask, Toy, method
@@ -113,6 +116,33 @@ async def test_calls_and_control_routes_have_spans_too(collector: tuple[str, lis
     sent = b"".join(received)
     assert b"toys.ToyService/One" in sent
     assert sent.count(bytes.fromhex("b7ad6b7169203331")) == 2
+
+
+async def test_streams_have_a_span_until_their_end(
+    collector: tuple[str, list[bytes]], caplog: pytest.LogCaptureFixture
+) -> None:
+    """One that ends, one that fails and one that the caller leaves each become a span, and nothing is logged."""
+    endpoint, received = collector
+    tracer = open_tracer(endpoint, "test")
+    assert tracer is not None
+    toy = Toy()
+    async with grpc_serving(toy, tracer=tracer) as (channel, _):
+        for service in ("a", "failed", "forever"):
+            call = method(channel, "Many", "unary_stream")(Ask(service=service), metadata=(("traceparent", PARENT),))
+            assert dict(await call.initial_metadata())["traceparent"].startswith(f"00-{TRACE}-")
+            if service == "forever":
+                assert (await call.read()).status == 1
+                call.cancel()
+                await asyncio.wait_for(toy.cancelled.wait(), 5)
+                continue
+            with contextlib.suppress(grpc.aio.AioRpcError):
+                assert [answer.status async for answer in call][:1] == [1]
+    assert [trace for _, trace in toy.ids] == [TRACE] * 3
+    tracer.close()
+    sent = b"".join(received)
+    assert sent.count(b"toys.ToyService/Many") == 3
+    assert sent.count(bytes.fromhex("b7ad6b7169203331")) == 3
+    assert not [record for record in caplog.records if record.name.startswith("opentelemetry")]
 
 
 def test_a_missing_extra_says_so(monkeypatch: pytest.MonkeyPatch) -> None:

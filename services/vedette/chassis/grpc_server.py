@@ -1,7 +1,8 @@
 """The gRPC adapter: a service's tables on a `grpc.aio` server, with health and reflection.
 
 Rule: no interceptors; each handler is wrapped once, when the server is built. A `VedetteError` becomes its
-status with the code in trailing metadata (`vedette-code`); anything unknown shows an id and nothing else.
+status with the code (`vedette-code`) and the request's id in trailing metadata; anything unknown shows that id
+and nothing else.
 """
 
 from __future__ import annotations
@@ -20,14 +21,15 @@ from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection, reflection_pb2
 
 from vedette.chassis.config import ConfigurationError
-from vedette.chassis.logs import REQUEST_ID, log_unexpected
+from vedette.chassis.logs import REQUEST_ID, SANE_ID, TRACE_ID, log_unexpected
 from vedette.chassis.reflection import add_files, reflection_pool
 from vedette.chassis.rpc import Rpc, RpcService
-from vedette.chassis.tracing import Tracer
+from vedette.chassis.tracing import Tracer, trace_id_of
 from vedette.core.errors import CODES, InvalidArgument, VedetteError
 from vedette.core.metrics import Counter, Metrics
 
 CODE_KEY = "vedette-code"
+ID_KEY = "x-request-id"
 _STATUS = {status.value[0]: status for status in grpc.StatusCode}
 
 
@@ -118,8 +120,9 @@ class _Calls:
         """The grpc method handler for one line of a table."""
         make: Callable[..., Any] = getattr(grpc, f"{rpc.kind}_rpc_method_handler")
         call = self._streaming(rpc) if rpc.kind.endswith("stream") else self._single(rpc)
-        if self._tracer is not None and not rpc.kind.endswith("stream"):
-            call = _traced(self._tracer, f"{table}/{rpc.name}", call)
+        if self._tracer is not None:
+            trace = _traced_stream if rpc.kind.endswith("stream") else _traced
+            call = trace(self._tracer, f"{table}/{rpc.name}", call)
         return make(call, request_deserializer=_parser(rpc.request), response_serializer=rpc.response.SerializeToString)
 
     def _single(self, rpc: Rpc) -> Callable[..., Any]:
@@ -128,6 +131,7 @@ class _Calls:
         streamed_in = rpc.kind == "stream_unary"
 
         async def call(request: Any, context: grpc.aio.ServicerContext[Any, Any]) -> Any:
+            self._identify(context)
             try:
                 response = await handler(_checked(request) if streamed_in else _whole(request), context)
             except (asyncio.CancelledError, grpc.aio.AbortError):
@@ -146,6 +150,7 @@ class _Calls:
         streamed_in = rpc.kind == "stream_stream"
 
         async def call(request: Any, context: grpc.aio.ServicerContext[Any, Any]) -> AsyncIterator[Any]:
+            self._identify(context)
             try:
                 asked = _checked(request) if streamed_in else _whole(request)
                 async with aclosing(handler(asked, context)) as responses:
@@ -159,26 +164,56 @@ class _Calls:
 
         return call
 
+    def _identify(self, context: grpc.aio.ServicerContext[Any, Any]) -> None:
+        """The ids that log lines of this call have: the caller's, else one of ours."""
+        request_id = ""
+        for key, value in context.invocation_metadata() or ():
+            if key == ID_KEY:
+                request_id = value if isinstance(value, str) and SANE_ID.fullmatch(value) else ""
+            elif key == "traceparent" and (trace_id := trace_id_of(str(value))):
+                TRACE_ID.set(trace_id)
+        REQUEST_ID.set(request_id or f"{self._prefix}-{next(self._numbers):x}")
+
     async def _fail(self, context: grpc.aio.ServicerContext[Any, Any], error: Exception) -> None:
         """End the call with the error's status. Always raises."""
+        request_id = REQUEST_ID.get()
         if not isinstance(error, VedetteError):
-            request_id = f"{self._prefix}-{next(self._numbers):x}"
-            REQUEST_ID.set(request_id)
             error = log_unexpected(error, request_id)
         self._counters[error.code].inc()
-        await context.abort(_STATUS[error.grpc_status], error.message, trailing_metadata=((CODE_KEY, error.code),))
+        trailing = ((CODE_KEY, error.code), (ID_KEY, request_id))
+        await context.abort(_STATUS[error.grpc_status], error.message, trailing_metadata=trailing)
 
 
 def _traced(tracer: Tracer, name: str, call: Callable[..., Any]) -> Callable[..., Any]:
-    """A span around each call of a method that answers once (a stream has no one moment to be measured)."""
+    """A span around each call of a method that answers once."""
 
     async def traced(request: Any, context: grpc.aio.ServicerContext[Any, Any]) -> Any:
-        metadata = {key: value for key, value in context.invocation_metadata() or () if isinstance(value, str)}
-        with tracer.server_span(name, metadata) as span:
+        with tracer.server_span(name, _texts(context)) as span:
             await context.send_initial_metadata(span.headers())
             return await call(request, context)
 
     return traced
+
+
+def _traced_stream(tracer: Tracer, name: str, call: Callable[..., Any]) -> Callable[..., Any]:
+    """A span over each call of a method that answers in a stream, from the request to the last answer."""
+
+    async def traced(request: Any, context: grpc.aio.ServicerContext[Any, Any]) -> AsyncIterator[Any]:
+        span, failed = tracer.stream_span(name, _texts(context)), True
+        try:
+            await context.send_initial_metadata(span.headers())
+            async with aclosing(call(request, context)) as responses:
+                async for response in responses:
+                    yield response
+            failed = False
+        finally:
+            span.end(failed=failed)
+
+    return traced
+
+
+def _texts(context: grpc.aio.ServicerContext[Any, Any]) -> dict[str, str]:
+    return {key: value for key, value in context.invocation_metadata() or () if isinstance(value, str)}
 
 
 def _parser(message: type[Message]) -> Callable[[bytes], Any]:

@@ -118,7 +118,6 @@ class Worker:
         end = time.monotonic() + self._settings.drain_timeout_s
         self._http.close_door()
         self._service.drain()
-        self._service.drain()
         rpcs = asyncio.create_task(self._grpc.stop(self._settings.drain_timeout_s)) if self._grpc else None
         await self._quiet(end)
         await self._http.stop(max(0.5, end - time.monotonic()))

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import logging
+import re
 import sys
 import time
 import traceback
@@ -19,6 +20,8 @@ log = logging.getLogger(__name__)
 
 REQUEST_ID: ContextVar[str] = ContextVar("request_id", default="")
 TRACE_ID: ContextVar[str] = ContextVar("trace_id", default="")
+SANE_ID = re.compile(r"[A-Za-z0-9._:/+=@-]{1,128}")
+"""What a caller may give as the id of its request; anything else is replaced by an id of ours."""
 MAX_FIELD = 1024
 _MAX_STACK = 16 * 1024
 _STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}

@@ -35,6 +35,4 @@ class RpcService:
     name: str
     methods: tuple[Rpc, ...]
     reflect_as: str = ""
-
-
-"""Package name that reflection shows; empty: the messages' own."""
+    """Package name that reflection shows; empty: the messages' own."""

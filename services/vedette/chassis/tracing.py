@@ -37,11 +37,28 @@ class Tracer:
     @contextmanager
     def server_span(self, name: str, headers: HeaderMap | Mapping[str, str]) -> Iterator[Span]:
         """A span around one request, child of the caller's; current for what the handler calls."""
-        carrier = {key: value for key in ("traceparent", "tracestate") if (value := headers.get(key))}
-        context = self._propagator.extract(carrier)
+        context = self._caller(headers)
         with self._tracer.start_as_current_span(name, context=context, kind=self._kind) as span:
             TRACE_ID.set(f"{span.get_span_context().trace_id:032x}")
             yield Span(span, self._error, self._propagator)
+
+    def stream_span(self, name: str, headers: Mapping[str, str]) -> Span:
+        """Like `server_span` for a call that answers in a stream; the caller ends it with `Span.end`.
+
+        It stays current until the task of the call is over: a stream that is cut off is closed from another
+        task, which could not undo that.
+        """
+        from opentelemetry import context, trace
+
+        span = self._tracer.start_span(name, context=self._caller(headers), kind=self._kind)
+        context.attach(trace.set_span_in_context(span))
+        TRACE_ID.set(f"{span.get_span_context().trace_id:032x}")
+        return Span(span, self._error, self._propagator)
+
+    def _caller(self, headers: HeaderMap | Mapping[str, str]) -> Any:
+        return self._propagator.extract(
+            {key: value for key in ("traceparent", "tracestate") if (value := headers.get(key))}
+        )
 
     def close(self) -> None:
         """Send what is left; blocks for up to a few seconds."""
@@ -67,6 +84,12 @@ class Span:
         self._span.set_attribute("http.response.status_code", status)
         if status >= 500:
             self._span.set_status(self._error)
+
+    def end(self, *, failed: bool) -> None:
+        """The stream is over; only for spans of `stream_span`."""
+        if failed:
+            self._span.set_status(self._error)
+        self._span.end()
 
 
 def open_tracer(endpoint: str, service: str) -> Tracer | None:
