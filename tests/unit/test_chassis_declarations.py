@@ -9,11 +9,17 @@ from fastapi import APIRouter, FastAPI
 from grpc_health.v1 import health_pb2
 from starlette.routing import Mount
 
+from vedette.chassis.auth import OWN_ACTIONS
+from vedette.chassis.config import ServiceSettings
 from vedette.chassis.declarations import UnguardedRoute, asgi_routes, check_actions
+from vedette.chassis.grpc_server import own_rpcs
 from vedette.chassis.http import HttpRequest, HttpResponse, Route
+from vedette.chassis.lifecycle import Worker
+from vedette.chassis.place import open_place
 from vedette.chassis.problem import render_problem
 from vedette.chassis.rpc import Rpc, RpcService
 from vedette.chassis.service import Service
+from vedette.chassis.telemetry import CellMetrics
 
 
 async def answer(request: HttpRequest) -> HttpResponse:
@@ -88,3 +94,25 @@ def test_bare_routes_and_rpcs(action: Any) -> None:
     rpc = Rpc("Check", "unary_unary", action, answer, health_pb2.HealthCheckRequest, health_pb2.HealthCheckResponse)
     with pytest.raises(UnguardedRoute, match=r"toys\.Toy/Check has no action"):
         check_actions(Service("toy", rpc=(RpcService("toys.Toy", (rpc,)),)))
+
+
+def test_what_the_chassis_adds_is_declared_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Health, reflection, /livez, /readyz and /metrics: a worker does not start with one that has no action."""
+    settings, metrics = ServiceSettings(), CellMetrics.alone()
+    rpc = Rpc("Check", "unary_unary", "read", answer, health_pb2.HealthCheckRequest, health_pb2.HealthCheckResponse)
+    service = Service("toy", rpc=(RpcService("toys.Toy", (rpc,)),))
+    assert set(OWN_ACTIONS) >= {"GET /livez", "GET /readyz", "GET /metrics", *own_rpcs()}
+    assert set(OWN_ACTIONS.values()) == {"read"}
+    place = open_place(settings)
+    try:
+        Worker(service, settings, metrics, place)
+        for name in own_rpcs():
+            with monkeypatch.context() as patched:
+                patched.delitem(OWN_ACTIONS, name)
+                with pytest.raises(UnguardedRoute, match=f"{name} has no action"):
+                    Worker(service, settings, metrics, place)
+        monkeypatch.setitem(OWN_ACTIONS, "GET /metrics", "anything")  # type: ignore[misc]
+        with pytest.raises(UnguardedRoute, match="GET /metrics has no action"):
+            Worker(service, settings, metrics, place)
+    finally:
+        place.listener.close()

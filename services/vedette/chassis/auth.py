@@ -12,3 +12,14 @@ Action = Literal["predict", "read", "deploy", "admin", "internal"]
 internal: one service speaking to another."""
 
 ACTIONS: frozenset[str] = frozenset(get_args(Action))
+
+OWN_ACTIONS: dict[str, Action] = {
+    "GET /livez": "read",
+    "GET /readyz": "read",
+    "GET /metrics": "read",
+    "grpc.health.v1.Health/Check": "read",
+    "grpc.health.v1.Health/List": "read",
+    "grpc.health.v1.Health/Watch": "read",
+    "grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo": "read",
+}
+"""What the chassis itself adds to every service: routes, and RPCs of its libraries (`List` in newer ones)."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-from vedette.chassis.auth import ACTIONS
+from vedette.chassis.auth import ACTIONS, OWN_ACTIONS
 from vedette.chassis.service import Service
 from vedette.core.errors import Internal
 
@@ -17,13 +17,14 @@ class UnguardedRoute(Internal):
     """A route, RPC or table line whose action is missing or unknown; the message lists all of them."""
 
 
-def check_actions(service: Service) -> None:
-    """Hold every entry of a service to that rule, before anything listens.
+def check_actions(service: Service, own: Iterable[str] = ()) -> None:
+    """Hold every entry of a service to that rule, and what the chassis adds (`own`), before anything listens.
 
     Raises:
         UnguardedRoute: an entry without a valid action, or an `asgi_actions` line that names no route.
     """
-    faults = [*_bare(service), *_rpcs(service), *_asgi(service)]
+    added = [f"{name} has no action" for name in own if OWN_ACTIONS.get(name) not in ACTIONS]
+    faults = [*_bare(service), *_rpcs(service), *_asgi(service), *added]
     if faults:
         raise UnguardedRoute(f"service {service.name}: " + "; ".join(faults))
 

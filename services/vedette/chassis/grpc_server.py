@@ -98,6 +98,13 @@ class GrpcServer:
         reflection.enable_server_reflection(names, server, pool=pool)
 
 
+def own_rpcs() -> tuple[str, ...]:
+    """The methods that `GrpcServer` adds to every service, as their descriptors list them."""
+    files = (health_pb2.DESCRIPTOR, reflection_pb2.DESCRIPTOR)
+    services = [service for file in files for service in file.services_by_name.values()]
+    return tuple(f"{service.full_name}/{method.name}" for service in services for method in service.methods)
+
+
 class _Malformed:
     """Stands for a message that does not parse, until the handler's wrapper can answer for it."""
 

@@ -17,9 +17,10 @@ import time
 from collections.abc import Callable
 
 from vedette.chassis.asgi import AsgiBridge
+from vedette.chassis.auth import OWN_ACTIONS
 from vedette.chassis.config import ServiceSettings
 from vedette.chassis.declarations import check_actions
-from vedette.chassis.grpc_server import GrpcServer
+from vedette.chassis.grpc_server import GrpcServer, own_rpcs
 from vedette.chassis.http import HttpRequest, HttpResponse, Route
 from vedette.chassis.http_server import HttpServer
 from vedette.chassis.place import Place
@@ -39,7 +40,9 @@ class Worker:
     """One worker of a service. `run` is its whole life."""
 
     def __init__(self, service: Service, settings: ServiceSettings, metrics: CellMetrics, place: Place) -> None:
-        check_actions(service)
+        routes = self._own_routes()
+        rpcs = own_rpcs() if service.rpc else ()
+        check_actions(service, (*(f"{route.method} {route.pattern}" for route in routes), *rpcs))
         self._service = service
         self._settings = settings
         self._place = place
@@ -53,7 +56,7 @@ class Worker:
                 service.asgi, uploads=service.asgi_uploads, max_request_bytes=settings.max_request_bytes
             )
         self._front = HttpFront(
-            (*service.routes, *self._own_routes()),
+            (*service.routes, *routes),
             service=service.name,
             metrics=metrics,
             max_request_bytes=settings.max_request_bytes,
@@ -147,10 +150,10 @@ class Worker:
 
     def _own_routes(self) -> tuple[Route, ...]:
         """The routes that every service has."""
-        return (
-            Route("GET", "/livez", "read", _livez, render_problem),
-            Route("GET", "/readyz", "read", self._readyz, render_problem),
-            Route("GET", "/metrics", "read", self._metrics, render_problem),
+        handlers = {"/livez": _livez, "/readyz": self._readyz, "/metrics": self._metrics}
+        return tuple(
+            Route("GET", path, OWN_ACTIONS[f"GET {path}"], handler, render_problem)
+            for path, handler in handlers.items()
         )
 
     async def _readyz(self, request: HttpRequest) -> HttpResponse:
