@@ -7,13 +7,16 @@ import contextlib
 import gzip
 import json
 import logging
+import random
 import socket
+import threading
 import zlib
 from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
 
+from vedette.chassis import rsgi
 from vedette.chassis.asgi import AsgiBridge
 from vedette.chassis.http import HttpRequest, HttpResponse, Route
 from vedette.chassis.http_server import HttpServer
@@ -378,6 +381,28 @@ async def test_compressed_response_when_asked(address: Address) -> None:
     packed = await ask(address, request("GET /big", "Accept-Encoding: gzip"))
     assert (packed.headers["content-encoding"], gzip.decompress(packed.body)) == ("gzip", b"a" * 5000)
     assert (await ask(address, request("GET /big"))).body == b"a" * 5000
+
+
+async def test_large_bodies_are_packed_and_unpacked_beside_the_loop(
+    address: Address, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A megabyte takes milliseconds, in which the loop answers others; small bodies are not worth the way."""
+    on_loop: list[bool] = []
+
+    def watched(call: Any) -> Any:
+        def noted(*arguments: Any, **options: Any) -> Any:
+            on_loop.append(threading.current_thread() is threading.main_thread())
+            return call(*arguments, **options)
+
+        return noted
+
+    monkeypatch.setattr(rsgi, "decode_body", watched(rsgi.decode_body))
+    monkeypatch.setattr(rsgi, "encode_body", watched(rsgi.encode_body))
+    for size in (2000, 33 * 1024):
+        body = random.Random(1).randbytes(size)
+        answer = await ask(address, post(gzip.compress(body), "Content-Encoding: gzip", "Accept-Encoding: gzip"))
+        assert (answer.headers["content-encoding"], gzip.decompress(answer.body)) == ("gzip", body)
+    assert on_loop == [True, True, False, False]
 
 
 async def test_answers_are_counted(handlers: Handlers) -> None:
