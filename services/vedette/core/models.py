@@ -93,6 +93,8 @@ class ArtifactFile:
 
 FILE_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}")
 """What a file of a model version may be called: a bare name, never hidden, no separator."""
+GRAPH_FILE = "model.onnx"
+"""What the graph is called; every other file is its external data."""
 
 
 def manifest(files: Iterable[ArtifactFile]) -> bytes:
@@ -129,7 +131,7 @@ class Admission:
 
 @dataclass(frozen=True, slots=True)
 class ModelVersion:
-    """An immutable version of a model. Only `status` and `metadata` may change after registration."""
+    """An immutable version of a model. Only `status`, `description` and `metadata` may change."""
 
     model: str
     version: int

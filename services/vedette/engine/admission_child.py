@@ -24,7 +24,7 @@ import onnx
 import onnx.checker
 
 from vedette.core.errors import InvalidArgument, VedetteError
-from vedette.core.models import ArtifactFile, SessionOptions, TensorSpec
+from vedette.core.models import GRAPH_FILE, ArtifactFile, SessionOptions, TensorSpec
 from vedette.engine import files, graph, memory, warmup
 from vedette.engine.failures import is_out_of_memory, plain
 from vedette.engine.session import Session
@@ -91,10 +91,10 @@ def _admit(folder: Path, say: Say) -> dict[str, Any]:
     say({"step": "files"})
     described = files.describe(folder)
     say({"step": "check"})
-    _check(folder / files.GRAPH, described)
+    _check(folder / GRAPH_FILE, described)
     say({"step": "load"})
     before = memory.resident_bytes()
-    session = Session.load(folder / files.GRAPH, _OPTIONS)
+    session = Session.load(folder / GRAPH_FILE, _OPTIONS)
     say({"step": "canary"})
     outputs = _outputs_as_run(session)
     run_time_s = warmup.measure(session, 1)
@@ -115,7 +115,7 @@ def _check(path: Path, described: tuple[ArtifactFile, ...]) -> None:
     propagates data, which is how a small graph makes shape inference allocate.
     """
     sizes = {file.path: file.size for file in described}
-    if sizes[files.GRAPH] > _MOST_GRAPH_BYTES:
+    if sizes[GRAPH_FILE] > _MOST_GRAPH_BYTES:
         raise InvalidArgument("the graph is over 2 GiB; keep its weights as external data")
     model = graph.parse(path.read_bytes())
     graph.check_model(model, sizes)

@@ -13,10 +13,8 @@ import stat
 from pathlib import Path
 
 from vedette.core.errors import InvalidArgument
-from vedette.core.models import FILE_NAME, ArtifactFile
+from vedette.core.models import FILE_NAME, GRAPH_FILE, ArtifactFile
 
-GRAPH = "model.onnx"
-"""The name of the graph; every other file is its external data."""
 MOST_FILES = 1024
 
 
@@ -40,8 +38,8 @@ def describe(folder: Path) -> tuple[ArtifactFile, ...]:
         InvalidArgument: no `model.onnx`, too many files, or one that is not a plain file of its own.
     """
     entries = _entries(folder)
-    if GRAPH not in entries:
-        raise InvalidArgument(f"there is no {GRAPH} among the files")
+    if GRAPH_FILE not in entries:
+        raise InvalidArgument(f"there is no {GRAPH_FILE} among the files")
     return tuple(_described(name, entries[name]) for name in sorted(entries))
 
 

@@ -13,9 +13,8 @@ import onnx
 from google.protobuf.message import DecodeError
 
 from vedette.core.errors import InvalidArgument
-from vedette.core.models import FILE_NAME
+from vedette.core.models import FILE_NAME, GRAPH_FILE
 from vedette.core.tensors import element_count
-from vedette.engine.files import GRAPH
 from vedette.engine.signature import check_tensor_name
 
 MOST_NODES = 100_000
@@ -58,7 +57,7 @@ def check_model(model: onnx.ModelProto, files: Mapping[str, int]) -> None:
     """
     _check_values("input", model.graph.input)
     _check_values("output", model.graph.output)
-    used = {GRAPH}
+    used = {GRAPH_FILE}
     for kind, stored in _contents(model):
         if kind == "tensor":
             used.update(_check_tensor(stored, files))
@@ -132,7 +131,7 @@ def _check_external(shown: str, tensor: Any, size: int | None, files: Mapping[st
     if len(entries) != len(tensor.external_data) or not set(entries) <= {"location", "offset", "length", "checksum"}:
         raise InvalidArgument(f"{shown} describes its external data in an unknown way")
     location = entries.get("location", "")
-    if FILE_NAME.fullmatch(location) is None or location == GRAPH:
+    if FILE_NAME.fullmatch(location) is None or location == GRAPH_FILE:
         raise InvalidArgument(f"{shown} keeps its data under {location[:80]!r}; only a bare file name may stand there")
     if location not in files:
         raise InvalidArgument(f"{shown} keeps its data in {location!r}, which is not among the files uploaded")

@@ -5,7 +5,7 @@ Source: triton-inference-server/common, protobuf/model_config.proto; field names
 
 from __future__ import annotations
 
-from vedette.core.models import Signature, TensorSpec
+from vedette.core.models import GRAPH_FILE, Signature, TensorSpec
 from vedette.inference.router import Route, ServedVariant
 
 _TYPES = {"BYTES": "TYPE_STRING"}
@@ -27,7 +27,7 @@ def model_config(route: Route, variant: ServedVariant) -> dict[str, object]:
         "input": [{**_tensor(spec, batched), "format": "FORMAT_NONE"} for spec in signature.inputs],
         "output": [{**_tensor(spec, batched), "label_filename": ""} for spec in signature.outputs],
         "instance_group": [{"name": f"{route.endpoint}_0", "kind": "KIND_CPU", "count": 1, "gpus": []}],
-        "default_model_filename": "model.onnx",
+        "default_model_filename": GRAPH_FILE,
         "parameters": {},
         "model_warmup": [],
     }

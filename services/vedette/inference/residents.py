@@ -14,7 +14,7 @@ from pathlib import Path
 
 from vedette.core.errors import Unavailable, VedetteError
 from vedette.core.metrics import Metrics
-from vedette.core.models import ModelVersion, SessionOptions
+from vedette.core.models import GRAPH_FILE, ModelVersion, SessionOptions
 from vedette.core.ports import Registry
 from vedette.engine.chain import Chain
 from vedette.engine.providers import check_options
@@ -25,7 +25,6 @@ from vedette.inference.batcher import INLINE_LIMIT_S, RunTime
 from vedette.inference.cache import ModelCache
 
 log = logging.getLogger(__name__)
-GRAPH = "model.onnx"
 _WARM_RUNS = 3
 _PROBE_ROWS = 16
 
@@ -114,7 +113,7 @@ class Residents:
     async def _load(self, key: Key, versions: Sequence[ModelVersion], owner: ModelVersion) -> Resident:
         started = time.monotonic()
         check_options(key[1])
-        paths = [await self._fetch(version) / GRAPH for version in versions]
+        paths = [await self._fetch(version) / GRAPH_FILE for version in versions]
         runtime = await asyncio.to_thread(self._open, paths, key[1])
         try:
             run_time = await asyncio.to_thread(warm_up, runtime)

@@ -14,9 +14,9 @@ from pathlib import Path, PurePosixPath
 from typing import IO, Any, Protocol
 
 from vedette.core.errors import InvalidArgument, PermissionDenied, Unavailable, Unimplemented
-from vedette.core.models import ModelVersion
+from vedette.core.models import GRAPH_FILE, ModelVersion
 from vedette.registry.uploads import CHUNK, Uploads
-from vedette.registry.versions import GRAPH_FILE, MAX_FILES, Details, check_file_name
+from vedette.registry.versions import MAX_FILES, Details, check_file_name
 
 S3 = "s3://"
 

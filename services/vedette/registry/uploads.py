@@ -18,11 +18,19 @@ from pathlib import Path
 from vedette.core.clock import Clock
 from vedette.core.errors import Conflict, InvalidArgument, NotFound, Overloaded, TooLarge, VedetteError
 from vedette.core.metrics import Metrics
-from vedette.core.models import Admission, ArtifactFile, ModelVersion, Signature, Upload, check_name, manifest_digest
+from vedette.core.models import (
+    GRAPH_FILE,
+    Admission,
+    ArtifactFile,
+    ModelVersion,
+    Signature,
+    Upload,
+    check_name,
+    manifest_digest,
+)
 from vedette.core.ports import ArtifactStore, Catalog, StagedFile
 from vedette.registry.models import Candidate, Models
 from vedette.registry.versions import (
-    GRAPH_FILE,
     MAX_FILES,
     Details,
     check_details,

@@ -12,9 +12,8 @@ from pathlib import PurePosixPath
 from typing import Literal
 
 from vedette.core.errors import Conflict, InvalidArgument, NotFound
-from vedette.core.models import FILE_NAME, ApprovalStatus, ArtifactFile, ModelVersion, Signature, TensorSpec
+from vedette.core.models import FILE_NAME, GRAPH_FILE, ApprovalStatus, ArtifactFile, ModelVersion, Signature, TensorSpec
 
-GRAPH_FILE = "model.onnx"
 DATA_SUFFIXES = (".data", ".onnx_data", ".bin", ".weights", ".weight", ".bias")
 """Endings of external data as the usual exporters write them."""
 MAX_FILES = 64

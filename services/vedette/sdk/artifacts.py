@@ -12,10 +12,9 @@ from pathlib import Path
 from typing import BinaryIO, Protocol, runtime_checkable
 
 from vedette.core.errors import InvalidArgument
-from vedette.core.models import FILE_NAME
+from vedette.core.models import FILE_NAME, GRAPH_FILE
 from vedette.sdk.documents import Details, SignatureDetails
 
-GRAPH = "model.onnx"
 CHUNK_BYTES = 1024 * 1024
 
 
@@ -71,16 +70,16 @@ def parts_of(source: Source) -> list[Part]:
         InvalidArgument: a file that is not there, not a regular file, or has a name that cannot be kept.
     """
     if isinstance(source, bytes | bytearray | memoryview):
-        return [Part(GRAPH, content=bytes(source))]
+        return [Part(GRAPH_FILE, content=bytes(source))]
     if isinstance(source, Convertible):
-        return [Part(GRAPH, content=source.onnx)]
+        return [Part(GRAPH_FILE, content=source.onnx)]
     if isinstance(source, str | PathLike):
         path = Path(source)
-        return _folder(path) if path.is_dir() else [_file(path, GRAPH)]
+        return _folder(path) if path.is_dir() else [_file(path, GRAPH_FILE)]
     paths = [Path(path) for path in source]
     if not paths:
         raise InvalidArgument("no files to register")
-    return _distinct([_file(paths[0], GRAPH), *(_file(path, path.name) for path in paths[1:])])
+    return _distinct([_file(paths[0], GRAPH_FILE), *(_file(path, path.name) for path in paths[1:])])
 
 
 def complete(details: Details, source: Source) -> Details:
@@ -103,7 +102,7 @@ def _folder(folder: Path) -> list[Part]:
     if len(graphs) != 1:
         raise InvalidArgument(f"{folder}: holds {len(graphs)} .onnx files; register one graph with its external data")
     others = sorted(path for path in folder.iterdir() if path != graphs[0])
-    return _distinct([_file(graphs[0], GRAPH), *(_file(path, path.name) for path in others)])
+    return _distinct([_file(graphs[0], GRAPH_FILE), *(_file(path, path.name) for path in others)])
 
 
 def _file(path: Path, name: str) -> Part:

@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import replace
 from urllib.parse import quote
 
-from vedette.core.models import ApprovalStatus, Model, ModelVersion
+from vedette.core.models import GRAPH_FILE, ApprovalStatus, Model, ModelVersion
 from vedette.sdk.aio.connection import Answer, AsyncConnection, Call
 from vedette.sdk.aio.pages import walk
 from vedette.sdk.artifacts import Part, Source, complete, parts_of
@@ -142,7 +142,7 @@ class AsyncModels:
         """Delete one version; `Conflict` while an endpoint uses it."""
         await self._connection.send(Call("DELETE", _version_path(name, version)))
 
-    async def download(self, name: str, version: int, file: str = "model.onnx") -> bytes:
+    async def download(self, name: str, version: int, file: str = GRAPH_FILE) -> bytes:
         """One file of a version, whole in memory."""
         answer = await self._connection.send(Call("GET", f"{_version_path(name, version)}/files/{_path(file)}"))
         return answer.body

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from urllib.parse import quote
 
-from vedette.core.models import ApprovalStatus, Model, ModelVersion
+from vedette.core.models import GRAPH_FILE, ApprovalStatus, Model, ModelVersion
 from vedette.sdk.artifacts import Part, Source, complete, parts_of
 from vedette.sdk.documents import Details, encode, read
 from vedette.sdk.sync.connection import Answer, Call, Connection
@@ -141,7 +141,7 @@ class Models:
         """Delete one version; `Conflict` while an endpoint uses it."""
         self._connection.send(Call("DELETE", _version_path(name, version)))
 
-    def download(self, name: str, version: int, file: str = "model.onnx") -> bytes:
+    def download(self, name: str, version: int, file: str = GRAPH_FILE) -> bytes:
         """One file of a version, whole in memory."""
         answer = self._connection.send(Call("GET", f"{_version_path(name, version)}/files/{_path(file)}"))
         return answer.body
