@@ -6,7 +6,7 @@ another's libraries; adapters are chosen here and nowhere else.
 
 from __future__ import annotations
 
-import importlib
+import importlib.util
 import logging
 import sys
 from collections.abc import Callable, Sequence
@@ -33,6 +33,8 @@ class Module:
     settings: str
     """`module:class`, imported on demand."""
     build: Callable[[Any, CellMetrics, Place], Service]
+    needs: tuple[str, ...] = ()
+    """Libraries that tell whether the service's extra is installed."""
 
     def load_class(self, name: str) -> type[ServiceSettings]:
         """The settings class.
@@ -102,9 +104,14 @@ def _inference(settings: Any, metrics: CellMetrics, place: Place) -> Service:
 
 
 SERVICES: dict[str, Module] = {
-    "registry": Module("vedette.registry.config:RegistrySettings", _registry),
-    "inference": Module("vedette.inference.config:InferenceSettings", _inference),
+    "registry": Module("vedette.registry.config:RegistrySettings", _registry, ("fastapi", "sqlalchemy")),
+    "inference": Module("vedette.inference.config:InferenceSettings", _inference, ("granian", "onnxruntime")),
 }
+
+
+def installed() -> list[str]:
+    """The services whose libraries are here."""
+    return [name for name, module in SERVICES.items() if all(map(importlib.util.find_spec, module.needs))]
 
 
 def load(name: str, config_file: Path | None = None) -> ServiceSettings:

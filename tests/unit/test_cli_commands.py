@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,8 @@ import pytest
 from tests.unit.sdk_suite import METADATA, FakeSuite, serving
 from typer.testing import CliRunner, Result
 
+from vedette import modules
+from vedette.chassis import supervisor
 from vedette.cli import app
 
 
@@ -306,6 +309,7 @@ def test_files_are_never_unpickled(run, content: bytes) -> None:
         ["endpoint", "update", "iris", "--weights", "a=much"],
         ["endpoint", "list", "--status", "Happy"],
         ["serve", "transform"],
+        ["serve"],
         ["fly"],
         ["predict"],
     ],
@@ -318,6 +322,18 @@ def test_a_wrong_command_line_ends_with_two(run, suite: FakeSuite, arguments: li
     assert result.exit_code == 2, result.output
     assert result.stderr
     assert suite.asked == []
+
+
+def test_serve_alone_is_the_only_service_installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`docker run IMAGE serve`, as SageMaker starts containers; where two could be meant, NAME must be said."""
+    served: list[str] = []
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(supervisor, "supervise", lambda plans: served.extend(plan.service for plan in plans))
+    registry = modules.SERVICES["registry"]
+    assert CliRunner().invoke(app, ["serve"]).exit_code == 2
+    monkeypatch.setitem(modules.SERVICES, "registry", replace(registry, needs=("no_such_library",)))
+    ok(CliRunner().invoke(app, ["serve"]))
+    assert served == ["inference"]
 
 
 def test_several_variants_need_a_whole_configuration(run) -> None:

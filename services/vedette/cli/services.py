@@ -56,7 +56,7 @@ def up(
 
 
 def serve(
-    name: Annotated[str, typer.Argument(help="registry or inference.")],
+    name: Annotated[str, typer.Argument(help="registry or inference; without it the only one installed.")] = "",
     config: ConfigFile = None,
 ) -> None:
     """Run one service, its workers supervised, until SIGTERM or Ctrl-C.
@@ -65,11 +65,18 @@ def serve(
 
       vedette serve registry
 
+      docker run -p 8080:8080 -e VEDETTE_INFERENCE__HOST=0.0.0.0 vedette-inference serve
+
       VEDETTE_INFERENCE__REGISTRY_ADDRESS=registry:8091 vedette serve inference
     """
     from vedette import modules
     from vedette.chassis.supervisor import supervise
 
+    if not name:
+        here = modules.installed()
+        if len(here) != 1:
+            raise typer.BadParameter(f"which one? Installed are {', '.join(here) or 'none'}", param_hint="NAME")
+        name = here[0]
     if name not in modules.SERVICES:
         raise typer.BadParameter(f"{name!r}: the services are {', '.join(modules.SERVICES)}", param_hint="NAME")
     supervise(modules.plan([name], config))
