@@ -1,4 +1,4 @@
-"""Measure vedette against a plain server, in turn, on the same CPU, and print one table for each protocol.
+"""Measure vedette against plain servers, in turn, on the same CPU, and print one table.
 
 `python -m loadtests.run [--seconds 5] [--rounds 3] [--save]`. Answers are checked before and after every
 run and error counters must be zero; a run with a wrong answer stops the whole test.
@@ -114,26 +114,32 @@ def _measured(target: Target, load: Callable[..., Figures], check: Callable[[], 
 
 
 @dataclass(frozen=True, slots=True)
-class Scenario:
-    """One table: a protocol, the servers to compare (the first is the measure) and how they are loaded."""
+class Contestant:
+    """A server and the protocol it is loaded over."""
 
-    title: str
-    servers: tuple[ServerOf, ...]
+    protocol: str
+    start: ServerOf
     run: Callable[[Target, int, int, np.ndarray], Figures]
-    in_flight: tuple[int, ...] = (1, 32)
 
 
-SCENARIOS = {
-    "http": Scenario("HTTP, V2 JSON, 30-64-2 MLP", (targets.plain_fastapi, targets.vedette), http_run),
-    "grpc": Scenario("gRPC ModelInfer, raw contents, 30-64-2 MLP", (targets.plain_grpc, targets.vedette), grpc_run),
-}
+CONTESTANTS = (
+    Contestant("HTTP, V2 JSON", targets.plain_fastapi, http_run),
+    Contestant("HTTP, V2 JSON", targets.vedette, http_run),
+    Contestant("gRPC, raw", targets.plain_grpc, grpc_run),
+    Contestant("gRPC, raw", targets.vedette, grpc_run),
+)
+"""The first is what every ratio is taken to."""
+
+IN_FLIGHT = (1, 32)
+"""Connections over HTTP, calls in flight on one connection over gRPC."""
 
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """A line of a table: medians over the rounds, and the ratio to the first server."""
+    """A line of the table: medians over the rounds, and the ratio to the first server round by round."""
 
     server: str
+    protocol: str
     in_flight: int
     requests_per_s: float
     p50_ms: float
@@ -142,27 +148,28 @@ class Row:
     rss_mb: float
 
 
-def measure(scenario: Scenario, rounds: int, seconds: int) -> Iterator[Row]:
-    """Run the servers in turn, A B A B, and yield the medians."""
+def measure(rounds: int, seconds: int) -> Iterator[Row]:
+    """Run the contestants in turn, A B C D, A B C D, and yield the medians."""
     truth = expected()
-    runs: dict[tuple[str, int], list[Figures]] = {}
-    memory: dict[str, float] = {}
+    runs: dict[tuple[Contestant, int], list[Figures]] = {}
+    names: dict[Contestant, str] = {}
+    memory: dict[Contestant, float] = {}
     for _ in range(rounds):
-        for server in scenario.servers:
-            with server(pin(1)) as target:
-                for in_flight in scenario.in_flight:
-                    figures = scenario.run(target, in_flight, seconds, truth)
-                    runs.setdefault((target.name, in_flight), []).append(figures)
-                memory[target.name] = _rss_mb(target.pid)
-    first = next(iter(runs))[0]
-    for in_flight in scenario.in_flight:
-        base = runs[first, in_flight]
-        for name in memory:
-            mine = runs[name, in_flight]
-            ratios = [own.requests_per_s / other.requests_per_s for own, other in zip(mine, base, strict=True)]
+        for contestant in CONTESTANTS:
+            with contestant.start(pin(1)) as target:
+                for in_flight in IN_FLIGHT:
+                    figures = contestant.run(target, in_flight, seconds, truth)
+                    runs.setdefault((contestant, in_flight), []).append(figures)
+                names[contestant], memory[contestant] = target.name, _rss_mb(target.pid)
+    for in_flight in IN_FLIGHT:
+        first = runs[CONTESTANTS[0], in_flight]
+        for contestant in CONTESTANTS:
+            mine = runs[contestant, in_flight]
+            ratios = [own.requests_per_s / other.requests_per_s for own, other in zip(mine, first, strict=True)]
             yield Row(
-                name, in_flight, *(_median(mine, field) for field in ("requests_per_s", "p50_ms", "p99_ms")),
-                ratio=statistics.median(ratios), rss_mb=memory[name],
+                names[contestant], contestant.protocol, in_flight,
+                *(_median(mine, field) for field in ("requests_per_s", "p50_ms", "p99_ms")),
+                ratio=statistics.median(ratios), rss_mb=memory[contestant],
             )  # fmt: skip
 
 
@@ -190,43 +197,40 @@ def machine() -> dict[str, object]:
     }
 
 
-def table(title: str, rows: list[Row]) -> Table:
+def table(rows: list[Row]) -> Table:
     """The rows as people read them."""
-    drawn = Table(title=title, title_justify="left")
-    for column in ("server", "in flight", "requests/s", "p50 ms", "p99 ms", "ratio", "RSS MB"):
-        drawn.add_column(column, justify="left" if column == "server" else "right")
+    drawn = Table(title="30-64-2 network, one row a request, one CPU", title_justify="left")
+    for column in ("server", "protocol", "in flight", "requests/s", "p50 ms", "p99 ms", "ratio", "RSS MB"):
+        drawn.add_column(column, justify="left" if column in ("server", "protocol") else "right")
     for row in rows:
         drawn.add_row(
-            row.server, str(row.in_flight), f"{row.requests_per_s:,.0f}", f"{row.p50_ms:.2f}", f"{row.p99_ms:.2f}",
-            f"{row.ratio:.2f}x", f"{row.rss_mb:.0f}",
+            row.server, row.protocol, str(row.in_flight), f"{row.requests_per_s:,.0f}", f"{row.p50_ms:.2f}",
+            f"{row.p99_ms:.2f}", f"{row.ratio:.2f}x", f"{row.rss_mb:.0f}",
         )  # fmt: skip
     return drawn
 
 
-def save(name: str, results: dict[str, list[Row]]) -> None:
+def save(name: str, rows: list[Row]) -> None:
     """Keep the figures with the facts of the machine in loadtests/results/NAME.json."""
-    rows = {title: [asdict(row) for row in found] for title, found in results.items()}
-    document = {"at": datetime.now(UTC).isoformat(timespec="seconds"), "machine": machine(), "tables": rows}
-    (RESULTS / f"{name}.json").write_text(json.dumps(document, indent=1) + "\n")
+    document = {"at": datetime.now(UTC).isoformat(timespec="seconds"), "machine": machine()}
+    text = json.dumps({**document, "rows": [asdict(row) for row in rows]}, indent=1)
+    (RESULTS / f"{name}.json").write_text(text + "\n")
 
 
 def main() -> None:
     """Measure, print, and with --save keep the figures in loadtests/results."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("scenarios", nargs="*", choices=[*SCENARIOS, []], help="default: all")
     parser.add_argument("--seconds", type=int, default=5, help="length of one run")
     parser.add_argument("--rounds", type=int, default=3, help="each server is started this often, in turn")
     parser.add_argument("--save", metavar="NAME", help="write loadtests/results/NAME.json")
     arguments = parser.parse_args()
     generators.require("wrk", "h2load", "taskset")
     console = Console(width=None if sys.stdout.isatty() else 110)
-    results: dict[str, list[Row]] = {}
-    for name in arguments.scenarios or SCENARIOS:
-        with console.status(f"measuring {name}: {arguments.rounds} rounds"):
-            results[name] = list(measure(SCENARIOS[name], arguments.rounds, arguments.seconds))
-        console.print(table(SCENARIOS[name].title, results[name]))
+    with console.status(f"measuring, {arguments.rounds} rounds"):
+        rows = list(measure(arguments.rounds, arguments.seconds))
+    console.print(table(rows))
     if arguments.save:
-        save(arguments.save, results)
+        save(arguments.save, rows)
 
 
 if __name__ == "__main__":
