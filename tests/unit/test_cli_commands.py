@@ -50,8 +50,46 @@ def test_the_short_forms_take_a_model_from_a_file_to_a_prediction(run) -> None:
     """register NAME PATH, deploy NAME, predict NAME: nothing else to say."""
     Path("m.onnx").write_text("graph")
     assert "iris:1 is registered" in ok(run("model", "register", "iris", "m.onnx"))
-    assert "iris is InService: iris, primary v1 1" in ok(run("endpoint", "deploy", "iris"))
+    assert "iris is InService: iris, primary v1 100%" in ok(run("endpoint", "deploy", "iris"))
     assert ok(run("predict", "iris", "1,5,2")).splitlines()[1].startswith("0\tversicolor\t1\t")
+
+
+def test_after_a_registration_the_next_step_is_one_that_works(run) -> None:
+    """Deploy where there is no endpoint yet, update where there is one; and deploying it again says so too."""
+    registered(run)
+    ok(run("endpoint", "deploy", "iris"))
+    Path("m.onnx").write_text("another")
+    assert ok(run("model", "register", "iris", "m.onnx")).endswith("vedette endpoint update iris --version 2\n")
+    result = run("endpoint", "deploy", "iris")
+    assert (result.exit_code, result.stderr.count("\n")) == (1, 1)
+    assert result.stderr.endswith("vedette endpoint update iris --version N\n")
+    ok(run("endpoint", "update", "iris", "--version", "2"))
+    assert "iris has this version" in ok(run("model", "register", "iris", "m.onnx"))
+    ok(run("model", "register", "other", "m.onnx"))
+    ok(run("endpoint", "deploy", "other", "--model", "iris"))
+    assert "deploy ENDPOINT --model other" in ok(run("model", "import", "other", "s3://allowed/m.onnx"))
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["model", "register", "../etc", "m.onnx"],
+        ["model", "delete", "UPPER/versions/1"],
+        ["model", "show", "scale/versions/1"],
+        ["model", "alias", "iris", "..", "1"],
+        ["endpoint", "show", ".."],
+        ["endpoint", "delete", "a/b"],
+        ["predict", "a/b", "1,2"],
+        ["predict", "iris", "1,2", "--version", "../../x"],
+    ],
+)
+def test_what_is_no_name_is_refused_before_anything_is_sent(run, suite: FakeSuite, arguments: list[str]) -> None:
+    """One line and status 1: a slash would make it the path of something else."""
+    Path("m.onnx").write_text("graph")
+    result = run(*arguments)
+    assert (result.exit_code, result.stdout, result.stderr.count("\n")) == (1, "", 1)
+    assert "is not a valid" in result.stderr
+    assert suite.asked == []
 
 
 def test_everything_known_of_a_version_can_be_said(run, suite: FakeSuite) -> None:
@@ -95,7 +133,7 @@ def test_details_come_from_a_file_and_options_win(run, suite: FakeSuite) -> None
     Path("details.json").write_text(json.dumps(document | {"tags": {"team": "x"}}))
     options = ["--details", "details.json", "--categories", "b=2,3", "--metadata", "git=2", "--target", "u"]
     ok(run("model", "register", "iris", "m.onnx", *options))
-    sent = json.loads(dict(suite.asked[-1].query)["details"])
+    sent = json.loads(dict(suite.asked[0].query)["details"])
     signature |= {"categories": {"a": ["x, y", "z"], "b": ["2", "3"]}, "target": "u"}
     metadata = {"git": "2", "by": "me"}
     assert sent == document | {"signature": signature, "metadata": metadata, "tags": {"team": "x"}}
@@ -169,8 +207,8 @@ def test_the_life_of_an_endpoint(run, suite: FakeSuite) -> None:
     assert "primary v2" in ok(run("endpoint", "update", "eu", "--version", "2"))
     variants = [{"name": "a", "version": 1}, {"name": "b", "version": 2}]
     Path("ab.json").write_text(json.dumps({"model": "iris", "variants": variants}))
-    assert "a v1 1, b v2 1" in ok(run("endpoint", "update", "eu", "--config", "ab.json"))
-    assert "a v1 9, b v2 1" in ok(run("endpoint", "update", "eu", "--weights", "a=9,b=1"))
+    assert "a v1 50%, b v2 50%" in ok(run("endpoint", "update", "eu", "--config", "ab.json"))
+    assert "a v1 90%, b v2 10%" in ok(run("endpoint", "update", "eu", "--weights", "a=9,b=1"))
     assert "90%" in ok(run("endpoint", "show", "eu"))
     assert json.loads(ok(run("endpoint", "show", "eu", "--json")))["generations"][0]["cause"] == "create"
     ok(run("endpoint", "rollback", "eu", "--to", "1"))
@@ -256,6 +294,14 @@ def test_text_columns_and_empty_fields(run, suite: FakeSuite) -> None:
     assert document["outputs"] == {"age_out": [[3.0], [None]], "city_out": [["Ulm, Stadt"], ["Bern"]]}
     document = json.loads(ok(run("predict", "mixed", "--no-header", "--json", text="3,Ulm\n4,Bern\n")))
     assert document["outputs"]["city_out"] == [["Ulm"], ["Bern"]]
+
+
+def test_infinities_survive_json(run, suite: FakeSuite) -> None:
+    """They are strings, NaN is null: three values that stay three."""
+    inputs = [{"name": "age", "datatype": "FP32", "shape": [-1, 1]}]
+    suite.metadata["mixed"] = METADATA | {"name": "mixed", "inputs": inputs, "signature": {}}
+    printed = ok(run("predict", "mixed", "--json", "--header", text="age\ninf\n-inf\nnan\n"))
+    assert json.loads(printed)["outputs"]["age_out"] == [["Infinity"], ["-Infinity"], [None]]
 
 
 @pytest.mark.parametrize(
@@ -357,6 +403,27 @@ def test_addresses_come_from_the_run_files_of_a_data_folder(suite: FakeSuite, tm
     result = CliRunner().invoke(app, ["model", "list", "--data-dir", str(tmp_path), "--registry", address])
     assert result.exit_code == 1
     assert f"nothing answers at {address}" in result.stderr
+
+
+def test_a_data_folder_that_was_named_must_have_a_suite(
+    suite: FakeSuite, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By option or environment, the default's name too: no falling back to the default ports."""
+    monkeypatch.chdir(tmp_path)
+    for folder in (".vedette", "empty"):
+        line = f"vedette: no suite runs in {tmp_path / folder}\n"
+        for arguments in (["model", "list"], ["predict", "iris", "1"]):
+            named = CliRunner().invoke(app, [*arguments, "--data-dir", folder])
+            assert (named.exit_code, named.stderr) == (1, line)
+            told = CliRunner().invoke(app, arguments, env={"VEDETTE_DATA_DIR": folder})
+            assert (told.exit_code, told.stderr) == (1, line)
+    with serving(suite) as address:
+        assert ok(CliRunner().invoke(app, ["model", "list", "--data-dir", "empty", "--registry", address]))
+        (tmp_path / "half" / "run").mkdir(parents=True)
+        (tmp_path / "half" / "run" / "registry.json").write_text(json.dumps({"http": address}))
+        assert ok(CliRunner().invoke(app, ["model", "list", "--data-dir", "half"]))
+    half = CliRunner().invoke(app, ["predict", "iris", "1", "--data-dir", "half"])
+    assert half.stderr == f"vedette: no inference service runs in {tmp_path / 'half'}\n"
 
 
 def test_check_config_shows_every_setting_and_its_source(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

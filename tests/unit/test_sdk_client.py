@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import httpx
@@ -45,6 +46,20 @@ def test_a_prediction_is_arrays_by_name_and_class_names(client: vedette.Client, 
         "/v2/models/iris/infer",
     ]
     assert "inference-header-content-length" in suite.asked[-1].headers
+
+
+def test_a_prediction_is_a_mapping_of_its_outputs(client: vedette.Client) -> None:
+    """in, list, dict, len, get and ** see the outputs; a wrong name still says which there are."""
+    prediction = client.predict("iris", [[1.0, 5.0, 2.0]])
+    assert isinstance(prediction, Mapping)
+    assert "label" in prediction
+    assert "nothing" not in prediction
+    assert list(prediction) == list(prediction.keys()) == list(prediction.outputs)
+    assert len(prediction) == len(prediction.outputs)
+    assert dict(prediction)["label"] is dict(**prediction)["label"] is prediction["label"] is prediction.get("label")
+    assert prediction.get("nothing", 7) == 7
+    with pytest.raises(vedette.InvalidArgument, match="no output 'nothing'; there are"):
+        prediction["nothing"]
 
 
 def test_json_on_request(client: vedette.Client, suite: FakeSuite) -> None:
@@ -312,7 +327,20 @@ def test_over_a_real_socket(suite: FakeSuite, tmp_path: Path) -> None:
 
 
 def test_names_cannot_leave_their_place_in_a_path(client: vedette.Client, suite: FakeSuite) -> None:
-    """A name with a slash is one segment, not two."""
-    with pytest.raises(vedette.NotFound):
-        client.models.get("../endpoints")
-    assert suite.asked[0].path == "/v1/models/../endpoints"
+    """What is no name, no version or no file is refused, and nothing is sent."""
+    wrong: list[Callable[[], object]] = [
+        lambda: client.models.get("../endpoints"),
+        lambda: client.models.versions("a/b"),
+        lambda: client.models.delete("UPPER/versions/1"),
+        lambda: client.models.delete_version("iris", "1/../2"),  # type: ignore[arg-type]
+        lambda: client.models.download("iris", 1, ".."),
+        lambda: client.models.set_alias("iris", "../versions", 1),
+        lambda: client.endpoints.get(".."),
+        lambda: client.metadata("a/b"),
+        lambda: client.ready("iris", version=".."),
+        lambda: client.predict("", [[1.0]]),
+    ]
+    for call in wrong:
+        with pytest.raises(vedette.InvalidArgument):
+            list(call())  # type: ignore[call-overload]
+    assert suite.asked == []

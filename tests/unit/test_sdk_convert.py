@@ -8,13 +8,15 @@ import sys
 import numpy as np
 import pandas as pd
 import pytest
+from sklearn.cluster import KMeans
 from sklearn.compose import ColumnTransformer
 from sklearn.datasets import load_breast_cancer, load_diabetes, load_digits, load_iris
+from sklearn.decomposition import PCA
 from sklearn.ensemble import GradientBoostingClassifier, RandomForestClassifier
 from sklearn.linear_model import LinearRegression, LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import MinMaxScaler, OneHotEncoder, StandardScaler
-from sklearn.svm import LinearSVC
+from sklearn.svm import LinearSVC, OneClassSVM
 
 from vedette import InvalidArgument
 from vedette.sdk.convert import from_lightgbm, from_sklearn, from_xgboost
@@ -167,6 +169,22 @@ def test_what_cannot_be_converted_is_said_plainly() -> None:
     data = load_diabetes()
     with pytest.raises(InvalidArgument, match="cannot convert"):
         from_sklearn(Own().fit(data.data, data.target), data.data)
+
+
+@pytest.mark.parametrize("model", [KMeans(2, n_init=1), OneClassSVM(), PCA(1), StandardScaler()])
+def test_other_models_hear_what_can_be_converted(model) -> None:
+    """Clusterers, detectors of outliers and transformers: the message says what is supported."""
+    rows = np.random.default_rng(0).normal(size=(20, 3))
+    with pytest.raises(InvalidArgument, match="classifiers and regressors can be converted"):
+        from_sklearn(model.fit(rows), rows)
+
+
+@pytest.mark.parametrize("convert", [from_lightgbm, from_xgboost])
+def test_category_columns_are_called_so(convert) -> None:
+    """By name, and with what to do; they are no text."""
+    frame = pd.DataFrame({"age": [1.0, 2.0], "city": pd.Categorical(["Ulm", "Bern"])})
+    with pytest.raises(InvalidArgument, match=r"pandas category columns .*: city; .*cat\.codes"):
+        convert(object(), frame)
 
 
 def test_label_names_must_fit_the_classes() -> None:

@@ -56,11 +56,17 @@ def deploy(
 
       vedette endpoint deploy iris --config ab-test.json
     """
+    from vedette.core.errors import AlreadyExists
+
     if config and (model or version):
         raise typer.BadParameter("a configuration names its own model and versions", param_hint="--config")
     document = _document(config) if config else None
     with connect(registry=registry, data_dir=data_dir) as client:
-        wanted = client.endpoints.deploy(name, model=model, version=_choice(version), config=document)
+        try:
+            wanted = client.endpoints.deploy(name, model=model, version=_choice(version), config=document)
+        except AlreadyExists as error:
+            change = "--config FILE" if config else f"--version {version or 'N'}"
+            raise AlreadyExists(f"{error.message}; change it: vedette endpoint update {name} {change}") from error
         _settled(client, wanted, no_wait=no_wait, timeout_s=timeout, as_json=as_json)
 
 
@@ -138,9 +144,7 @@ def show(
         ),
     )
     table = Table("variant", "version", "weight", "share", "pipeline")
-    total = sum(variant.weight for variant in config.variants)
-    for variant in config.variants:
-        share = f"{variant.weight / total:.0%}" if total else "0%"
+    for variant, share in zip(config.variants, _shares(config), strict=True):
         table.row(variant.name, variant.version, f"{variant.weight:g}", share, " > ".join(map(str, variant.pipeline)))
     for variant in config.shadow_variants:
         table.row(
@@ -291,8 +295,15 @@ def _settled(client: Client, wanted: Endpoint, *, no_wait: bool, timeout_s: floa
 
 
 def _variants(config: EndpointConfig) -> str:
-    shown = [f"{variant.name} v{variant.version} {variant.weight:g}" for variant in config.variants]
+    shares = zip(config.variants, _shares(config), strict=True)
+    shown = [f"{variant.name} v{variant.version} {share}" for variant, share in shares]
     return ", ".join(shown + [f"{variant.name} v{variant.version} shadow" for variant in config.shadow_variants])
+
+
+def _shares(config: EndpointConfig) -> list[str]:
+    """The share of traffic of each variant; weights are relative to their sum."""
+    total = sum(variant.weight for variant in config.variants)
+    return [f"{100 * variant.weight / total:.3g}%" if total else "0%" for variant in config.variants]
 
 
 def _choice(version: str) -> int | str:

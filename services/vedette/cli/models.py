@@ -90,10 +90,11 @@ def register(
     signature = _signature(feature_names, categories, label_names, kind, target)
     details = _details(details_file, signature, description, metadata, tag)
     told: list[ModelVersion] = []
-    with connect(registry=registry, data_dir=data_dir) as client, upload_progress(f"Uploading {name}") as progress:
+    with connect(registry=registry, data_dir=data_dir) as client:
         source = path[0] if len(path) == 1 else path
-        version = client.models.register(name, source, details=details, progress=progress, on_existing=told.append)
-    _registered(version, existed=bool(told), as_json=as_json)
+        with upload_progress(f"Uploading {name}") as progress:
+            version = client.models.register(name, source, details=details, progress=progress, on_existing=told.append)
+        _registered(client, version, existed=bool(told), as_json=as_json)
 
 
 @app.command("import")
@@ -129,7 +130,7 @@ def import_(
     told: list[ModelVersion] = []
     with connect(registry=registry, data_dir=data_dir) as client:
         version = client.models.import_from(name, source, details=details, on_existing=told.append)
-    _registered(version, existed=bool(told), as_json=as_json)
+        _registered(client, version, existed=bool(told), as_json=as_json)
 
 
 @app.command("list")
@@ -366,7 +367,7 @@ def _resolved(client: Client, reference: str) -> ModelVersion:
     return client.models.version(query.model, number)
 
 
-def _registered(version: ModelVersion, *, existed: bool, as_json: bool) -> None:
+def _registered(client: Client, version: ModelVersion, *, existed: bool, as_json: bool) -> None:
     if as_json:
         print_json(version)
         return
@@ -374,7 +375,24 @@ def _registered(version: ModelVersion, *, existed: bool, as_json: bool) -> None:
     run_time, memory = version.admission.run_time_us, version.admission.memory_bytes
     news = f"existed already as {name}" if existed else f"{name} is registered"
     typer.echo(f"{news} ({run_time:.0f} us a row, {size(memory)} of memory)")
-    typer.echo(f"deploy it: vedette endpoint deploy {version.model}")
+    typer.echo(_next_step(client, version))
+
+
+def _next_step(client: Client, version: ModelVersion) -> str:
+    """How the version comes to serve: through the endpoint of the model's name, if there is one already."""
+    from vedette.core.errors import VedetteError
+
+    name = version.model
+    try:
+        config = client.endpoints.get(name).config
+    except VedetteError:  # there is none; or there is no telling, and the registration stands all the same
+        return f"deploy it: vedette endpoint deploy {name}"
+    if config.model != name:
+        return f"deploy it: vedette endpoint deploy ENDPOINT --model {name}"
+    if [variant.version for variant in config.variants] == [version.version]:
+        return f"the endpoint {name} has this version"
+    change = f"--version {version.version}" if len(config.variants) == 1 else "--config FILE"
+    return f"serve it: vedette endpoint update {name} {change}"
 
 
 def _decided(version: ModelVersion, *, as_json: bool) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -40,6 +41,7 @@ def predict(
     """Send rows to an endpoint and print what the model says.
 
     JSON is a row, a list of rows, a list of objects (columns by name) or an object of columns or inputs.
+    With --json, NaN is null and the infinities are the strings "Infinity" and "-Infinity".
 
     [bold]Examples[/]
 
@@ -64,6 +66,9 @@ def predict(
         _show(prediction)
 
 
+_INFINITIES = {math.inf: "Infinity", -math.inf: "-Infinity"}
+
+
 def _document(prediction: Prediction) -> dict[str, Any]:
     outputs = {name: _plain(array.tolist()) for name, array in prediction.outputs.items()}
     document: dict[str, Any] = {"endpoint": prediction.endpoint, "version": prediction.version, "outputs": outputs}
@@ -73,11 +78,11 @@ def _document(prediction: Prediction) -> dict[str, Any]:
 
 
 def _plain(value: Any) -> Any:
-    """JSON has no NaN, no infinity and no bytes: the first two are null, bytes are text."""
+    """JSON has no NaN, no infinity and no bytes: NaN is null, infinity a string, bytes are text."""
     if isinstance(value, list):
         return [_plain(item) for item in value]
-    if isinstance(value, float) and (value != value or value in (float("inf"), float("-inf"))):
-        return None
+    if isinstance(value, float) and not math.isfinite(value):
+        return None if math.isnan(value) else _INFINITIES[value]
     return value.decode("utf-8", "replace") if isinstance(value, bytes) else value
 
 

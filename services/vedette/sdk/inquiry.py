@@ -8,7 +8,18 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from urllib.parse import quote
 
+from vedette.core.models import check_name
 from vedette.core.tensors import InferRequest, Parameter, RequestedOutput, Tensor
+
+
+def model_path(endpoint: str, version: str) -> str:
+    """Where an endpoint, or a version of it, is on the data plane.
+
+    Raises:
+        InvalidArgument: what would be another path to the server than the one meant.
+    """
+    pinned = f"/versions/{quote(check_name(version, 'version'), safe='')}" if version else ""
+    return f"/v2/models/{quote(check_name(endpoint, 'endpoint name'), safe='')}{pinned}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,8 +38,7 @@ class Inquiry:
     @property
     def path(self) -> str:
         """Where it goes."""
-        pinned = f"/versions/{quote(self.version, safe='')}" if self.version else ""
-        return f"/v2/models/{quote(self.endpoint, safe='')}{pinned}/infer"
+        return f"{model_path(self.endpoint, self.version)}/infer"
 
     def headers(self, json_length: int | None) -> dict[str, str]:
         """The headers, with the length of the JSON part where binary tensors follow it."""

@@ -5,6 +5,7 @@ Rule: outputs are numpy arrays that belong to the caller's answer alone and may 
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -18,8 +19,8 @@ _SCORES = ("probabilities", "scores", "logits")
 
 
 @dataclass(frozen=True, slots=True)
-class Prediction:
-    """The outputs of one inference by name, and who made them."""
+class Prediction(Mapping[str, Array]):
+    """The outputs of one inference by name, a mapping of them, and who made them."""
 
     endpoint: str
     version: str
@@ -39,6 +40,19 @@ class Prediction:
         if output not in self.outputs:
             raise InvalidArgument(f"no output {output!r}; there are {', '.join(self.outputs)}")
         return self.outputs[output]
+
+    def __contains__(self, output: object) -> bool:
+        return output in self.outputs
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.outputs)
+
+    def __len__(self) -> int:
+        return len(self.outputs)
+
+    def get(self, output: str, default: Any = None, /) -> Any:
+        """One output by name, else `default`: what is missing raises no `KeyError` here."""
+        return self.outputs.get(output, default)
 
     @property
     def array(self) -> Array:

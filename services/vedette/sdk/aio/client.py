@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from types import TracebackType
 from typing import Any, Self
-from urllib.parse import quote
 
 import httpx
 
@@ -20,7 +19,7 @@ from vedette.sdk.aio.endpoints import AsyncEndpoints
 from vedette.sdk.aio.models import AsyncModels
 from vedette.sdk.documents import read
 from vedette.sdk.inputs import EndpointMetadata, tensors_from
-from vedette.sdk.inquiry import Inquiry
+from vedette.sdk.inquiry import Inquiry, model_path
 from vedette.sdk.prediction import Prediction, prediction_from
 from vedette.sdk.retries import Retries
 
@@ -101,15 +100,13 @@ class AsyncClient:
         """Inputs, outputs and signature of an endpoint, remembered after the first time."""
         key = (endpoint, str(version))
         if key not in self._metadata:
-            pinned = f"/versions/{quote(str(version), safe='')}" if version else ""
-            answer = await self._inference.send(Call("GET", f"/v2/models/{quote(endpoint, safe='')}{pinned}"))
+            answer = await self._inference.send(Call("GET", model_path(endpoint, str(version))))
             self._metadata[key] = read(EndpointMetadata, answer.body)
         return self._metadata[key]
 
     async def ready(self, endpoint: str = "", *, version: int | str = "") -> bool:
         """Whether the server, or one endpoint on it, can answer now."""
-        pinned = f"/versions/{quote(str(version), safe='')}" if version else ""
-        path = f"/v2/models/{quote(endpoint, safe='')}{pinned}/ready" if endpoint else "/v2/health/ready"
+        path = f"{model_path(endpoint, str(version))}/ready" if endpoint else "/v2/health/ready"
         return await self._inference.answers(Call("GET", path))
 
     async def aclose(self) -> None:

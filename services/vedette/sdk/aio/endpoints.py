@@ -12,7 +12,7 @@ from typing import Any
 from urllib.parse import quote
 
 from vedette.core.errors import Conflict, DeadlineExceeded, NotFound
-from vedette.core.models import Endpoint, EndpointConfig, EndpointStatus, Generation
+from vedette.core.models import Endpoint, EndpointConfig, EndpointStatus, Generation, check_name
 from vedette.sdk.aio.connection import AsyncConnection, Call
 from vedette.sdk.aio.pages import walk
 from vedette.sdk.documents import encode, plain, read
@@ -131,4 +131,4 @@ def _rolled_back(endpoint: Endpoint, generation: int) -> bool:
 
 
 def _path(name: str) -> str:
-    return f"/v1/endpoints/{quote(name, safe='')}"
+    return f"/v1/endpoints/{quote(check_name(name, 'endpoint name'), safe='')}"

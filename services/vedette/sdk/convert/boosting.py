@@ -53,6 +53,12 @@ def from_xgboost(
 
 def _numeric(sample: Any) -> Sample:
     rows = sample_of(sample)
+    categorical = [name for name in rows.text_columns if str(rows.rows[name].dtype) == "category"]
+    if categorical:
+        raise InvalidArgument(
+            f"pandas category columns cannot be converted: {', '.join(categorical)}; "
+            "train and convert with their numbers instead (frame[column].cat.codes)"
+        )
     if rows.text_columns:
         raise InvalidArgument(f"columns of text cannot be converted here: {', '.join(rows.text_columns)}; encode them")
     return rows

@@ -19,7 +19,10 @@ def finish(model: Any, outputs: tuple[str, ...]) -> Any:
     _settle(model)
     names = [value.name for value in model.graph.output]
     if len(names) != len(outputs):
-        raise InvalidArgument(f"the graph has the outputs {', '.join(names)}; only {', '.join(outputs)} can be served")
+        raise InvalidArgument(
+            f"classifiers and regressors can be converted; clusterers, detectors of outliers and transformers "
+            f"cannot (this model's graph has the outputs {', '.join(names)}, not {', '.join(outputs)})"
+        )
     for old, new in zip(names, outputs, strict=True):
         rename(model, old, new)
     for value in model.graph.output:

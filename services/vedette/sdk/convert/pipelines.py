@@ -36,6 +36,10 @@ def from_sklearn(
         InvalidArgument: not convertible, or the graph differs from the model by more than 1e-4.
         Unavailable: skl2onnx is not installed.
     """
+    if not hasattr(model, "predict"):
+        raise InvalidArgument(
+            f"classifiers and regressors can be converted; {type(model).__name__} has no method predict"
+        )
     rows = sample_of(sample)
     by_column = bool(rows.text_columns) or _has_column_transformer(model)
     if by_column and not rows.feature_names:

@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from types import TracebackType
 from typing import Any, Self
-from urllib.parse import quote
 
 import httpx
 
@@ -18,7 +17,7 @@ from vedette.core.errors import InvalidArgument, NotFound
 from vedette.core.tensors import Parameter
 from vedette.sdk.documents import read
 from vedette.sdk.inputs import EndpointMetadata, tensors_from
-from vedette.sdk.inquiry import Inquiry
+from vedette.sdk.inquiry import Inquiry, model_path
 from vedette.sdk.prediction import Prediction, prediction_from
 from vedette.sdk.retries import Retries
 from vedette.sdk.sync.connection import Answer, Call, Connection
@@ -102,15 +101,13 @@ class Client:
         """Inputs, outputs and signature of an endpoint, remembered after the first time."""
         key = (endpoint, str(version))
         if key not in self._metadata:
-            pinned = f"/versions/{quote(str(version), safe='')}" if version else ""
-            answer = self._inference.send(Call("GET", f"/v2/models/{quote(endpoint, safe='')}{pinned}"))
+            answer = self._inference.send(Call("GET", model_path(endpoint, str(version))))
             self._metadata[key] = read(EndpointMetadata, answer.body)
         return self._metadata[key]
 
     def ready(self, endpoint: str = "", *, version: int | str = "") -> bool:
         """Whether the server, or one endpoint on it, can answer now."""
-        pinned = f"/versions/{quote(str(version), safe='')}" if version else ""
-        path = f"/v2/models/{quote(endpoint, safe='')}{pinned}/ready" if endpoint else "/v2/health/ready"
+        path = f"{model_path(endpoint, str(version))}/ready" if endpoint else "/v2/health/ready"
         return self._inference.answers(Call("GET", path))
 
     def close(self) -> None:

@@ -10,7 +10,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from urllib.parse import quote
 
-from vedette.core.models import GRAPH_FILE, ApprovalStatus, Model, ModelVersion
+from vedette.core.errors import InvalidArgument
+from vedette.core.models import FILE_NAME, GRAPH_FILE, ApprovalStatus, Model, ModelVersion, check_name
 from vedette.sdk.artifacts import Part, Source, complete, parts_of
 from vedette.sdk.documents import Details, encode, read
 from vedette.sdk.sync.connection import Answer, Call, Connection
@@ -143,17 +144,19 @@ class Models:
 
     def download(self, name: str, version: int, file: str = GRAPH_FILE) -> bytes:
         """One file of a version, whole in memory."""
-        answer = self._connection.send(Call("GET", f"{_version_path(name, version)}/files/{_path(file)}"))
+        answer = self._connection.send(
+            Call("GET", f"{_version_path(name, version)}/files/{quote(_bare(file), safe='')}")
+        )
         return answer.body
 
     def set_alias(self, name: str, alias: str, version: int) -> None:
         """Point an alias at a version, wherever it pointed before."""
-        path = f"/v1/models/{_path(name)}/aliases/{_path(alias)}"
+        path = f"/v1/models/{_path(name)}/aliases/{_path(alias, 'alias')}"
         self._connection.send(Call("PUT", path, body=encode({"version": version}), headers=_JSON))
 
     def delete_alias(self, name: str, alias: str) -> None:
         """Remove an alias; `NotFound` when there is none."""
-        self._connection.send(Call("DELETE", f"/v1/models/{_path(name)}/aliases/{_path(alias)}"))
+        self._connection.send(Call("DELETE", f"/v1/models/{_path(name)}/aliases/{_path(alias, 'alias')}"))
 
     def _register_files(
         self,
@@ -165,11 +168,11 @@ class Models:
     ) -> ModelVersion:
         """Several files go one by one into an upload that nobody sees before its commit."""
         answer = self._connection.send(Call("POST", f"/v1/models/{_path(name)}/uploads", headers=_JSON, body=b"{}"))
-        upload = f"/v1/uploads/{_path(read(dict, answer.body)['id'])}"
+        upload = f"/v1/uploads/{_path(read(dict, answer.body)['id'], 'upload id')}"
         try:
             sent = _Sent(sum(part.size for part in parts), progress)
             for part in parts:
-                self._connection.send(_upload("PUT", f"{upload}/files/{_path(part.name)}", part, sent))
+                self._connection.send(_upload("PUT", f"{upload}/files/{quote(part.name, safe='')}", part, sent))
             body = encode({"details": details.document()})
             commit = Call("POST", f"{upload}/commit", body=body, headers=_JSON, timeout_s=ADMISSION_TIMEOUT_S)
             return _version(self._connection.send(commit), on_existing)
@@ -222,9 +225,18 @@ def _upload(method: str, path: str, part: Part, sent: _Sent) -> Call:
     return Call(method, path, headers=headers, stream=stream)
 
 
-def _path(name: str) -> str:
-    return quote(name, safe="")
+def _path(name: str, what: str = "model name") -> str:
+    """A name as one segment: one with a slash or dots in front would be another path to the server."""
+    return quote(check_name(name, what), safe="")
+
+
+def _bare(file: str) -> str:
+    if FILE_NAME.fullmatch(file) is None:
+        raise InvalidArgument(f"{file[:80]!r} is not the name of a version's file")
+    return file
 
 
 def _version_path(name: str, version: int) -> str:
+    if not isinstance(version, int) or version < 1:
+        raise InvalidArgument(f"{version!r} is not a version: use a number from 1")
     return f"/v1/models/{_path(name)}/versions/{version}"
