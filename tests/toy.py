@@ -6,6 +6,7 @@ import asyncio
 import dataclasses
 import sys
 from collections.abc import AsyncIterator
+from pathlib import Path
 from typing import Any, NoReturn
 
 from grpc_health.v1 import health_pb2
@@ -27,7 +28,7 @@ class ToySettings(ServiceSettings):
     """Settings of the toy."""
 
     fail: str = ""
-    """Where to fail: start, action."""
+    """Where to fail: start, folder, action."""
 
 
 async def _echo(request: HttpRequest) -> HttpResponse:
@@ -113,6 +114,8 @@ def build(settings: ToySettings, metrics: Any, place: Any) -> Service:
     async def start() -> None:
         if settings.fail == "start":
             raise RuntimeError("the toy is broken")
+        if settings.fail == "folder":
+            await asyncio.to_thread(Path("/proc/vedette").mkdir)
 
     return Service(
         "toy",

@@ -167,7 +167,7 @@ def run_worker(name: str, index: int, config_file: Path | None = None) -> int:
 
     try:
         settings = load(name, config_file)
-        place = open_place(settings)
+        place = open_place(name, settings)
     except VedetteError as error:
         sys.stderr.write(f"vedette: {name}: {error.message}\n")
         return 1
@@ -202,13 +202,22 @@ def _work(name: str, settings: ServiceSettings, place: Place) -> int:
 
             uvloop.run(_live(name, settings, place))
     except Exception as error:
-        reason = error.message if isinstance(error, VedetteError) else f"{type(error).__name__}: {error}"
+        reason = _reason(error)
         place.tell("failed", reason=reason)
-        log.critical("cannot run: %s", reason, exc_info=None if isinstance(error, VedetteError) else error)
+        # The operator can act on these two from the line alone; anything else is ours to find.
+        log.critical("cannot run: %s", reason, exc_info=None if isinstance(error, (VedetteError, OSError)) else error)
         if not place.supervised:
             sys.stderr.write(f"vedette: {name}: {reason}\n")
         return 1
     return 0
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, VedetteError):
+        return error.message
+    if isinstance(error, OSError) and error.filename and error.strerror:
+        return f"{error.filename}: {error.strerror}"
+    return f"{type(error).__name__}: {error}"
 
 
 async def _live(name: str, settings: ServiceSettings, place: Place) -> None:

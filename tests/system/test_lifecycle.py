@@ -242,7 +242,10 @@ def test_a_port_in_use_is_one_line(tmp_path: Path, taken: int, which: str) -> No
     """A taken port ends the start with exit status 1 and one line that names the address."""
     ended = run_toy(tmp_path, **{which: str(taken)})
     assert ended.returncode == 1
-    assert ended.stderr == f"vedette: toy: cannot listen on 127.0.0.1:{taken}: Address already in use\n"
+    assert ended.stderr == (
+        f"vedette: toy: cannot listen on 127.0.0.1:{taken}: Address already in use; "
+        f"set VEDETTE_TOY__{which.upper()} to another port, or 0 for a free one\n"
+    )
 
 
 @pytest.mark.parametrize("which", ["port", "grpc_port"])
@@ -255,11 +258,59 @@ def test_a_second_suite_does_not_share_the_port(tmp_path: Path, which: str) -> N
     assert f"cannot listen on 127.0.0.1:{port}" in ended.stderr
 
 
+def test_a_second_suite_does_not_share_the_data_folder(tmp_path: Path) -> None:
+    """A second start on one folder ends with one line that names the first, whose run file stays."""
+    with toy(tmp_path) as suite:
+        before = (tmp_path / "run" / "toy.json").read_text()
+        ended = run_toy(tmp_path)
+        first = f"pid {suite.process('toy').pid} ({suite.url('toy')})"
+        assert (ended.returncode, ended.stderr) == (1, f"vedette: {tmp_path} is in use by {first}\n")
+        assert (tmp_path / "run" / "toy.json").read_text() == before
+
+
+def test_a_killed_suite_leaves_no_lock(tmp_path: Path) -> None:
+    """After kill -9 of supervisor and nothing else the folder is free at once."""
+    with toy(tmp_path) as suite:
+        suite.process("toy").kill()
+        suite.process("toy").wait()
+        suite.start("toy")
+    assert not (tmp_path / "run" / "toy.json").exists()
+
+
+@pytest.mark.parametrize("which", ["file", "below a file", "proc"])
+def test_a_data_folder_that_cannot_be_is_one_line(tmp_path: Path, which: str) -> None:
+    """A wrong data folder ends the start with exit status 1 and one line that names it."""
+    (tmp_path / "file").write_text("")
+    folder, reason = {
+        "file": (tmp_path / "file", "Not a directory"),
+        "below a file": (tmp_path / "file" / "deeper", "Not a directory"),
+        "proc": (Path("/proc/vedette"), "No such file or directory"),
+    }[which]
+    ended = run_toy(folder)
+    assert (ended.returncode, ended.stderr) == (1, f"vedette: data_dir {folder}: {reason}\n")
+
+
+def test_a_folder_lost_while_running_does_not_disturb_the_service(tmp_path: Path) -> None:
+    """Without its run folder the supervisor still replaces a worker, and ends with its port closed and status 0."""
+    with toy(tmp_path) as suite:
+        url, (victim,) = suite.url("toy"), suite.workers("toy")
+        for file in (tmp_path / "run").iterdir():
+            file.unlink()
+        (tmp_path / "run").rmdir()
+        (tmp_path / "run").write_text("")
+        os.kill(victim, signal.SIGKILL)
+        until(lambda: "toy.json: Not a directory" in suite.logs("toy") and get(f"{url}/livez")[0] == 200)
+        assert suite.stop("toy") == 0
+        assert "replaced at once" in suite.logs("toy")
+        assert "Traceback" not in suite.logs("toy")
+
+
 @pytest.mark.parametrize(
     ("settings", "reason"),
     [
         ({"prot": "1"}, "VEDETTE_TOY__PROT: no such setting; did you mean VEDETTE_TOY__PORT?"),
         ({"fail": "start"}, "toy: RuntimeError: the toy is broken"),
+        ({"fail": "folder"}, "toy: /proc/vedette: No such file or directory"),
         ({"fail": "action"}, "toy: service toy: GET /open has no action"),
     ],
 )
@@ -268,6 +319,7 @@ def test_a_service_that_cannot_start_says_why(tmp_path: Path, settings: dict[str
     ended = run_toy(tmp_path, **settings)
     assert ended.returncode == 1
     assert f"vedette: {reason}" in ended.stderr.splitlines()
+    assert ("Traceback" in ended.stderr) == (settings.get("fail") == "start")
     assert not (tmp_path / "run" / "toy.json").exists()
 
 

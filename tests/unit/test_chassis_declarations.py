@@ -103,7 +103,7 @@ def test_what_the_chassis_adds_is_declared_too(monkeypatch: pytest.MonkeyPatch) 
     service = Service("toy", rpc=(RpcService("toys.Toy", (rpc,)),))
     assert set(OWN_ACTIONS) >= {"GET /livez", "GET /readyz", "GET /metrics", *own_rpcs()}
     assert set(OWN_ACTIONS.values()) == {"read"}
-    place = open_place(settings)
+    place = open_place("toy", settings)
     try:
         Worker(service, settings, metrics, place)
         for name in own_rpcs():

@@ -108,14 +108,17 @@ def test_a_worker_alone_says_why_it_cannot_start(
         monkeypatch.setenv("VEDETTE_INFERENCE__PORT", str(port))
         monkeypatch.setenv("VEDETTE_INFERENCE__DATA_DIR", str(tmp_path))
         assert modules.run_worker("inference", 0) == 1
-    assert capsys.readouterr().err == f"vedette: inference: cannot listen on 127.0.0.1:{port}: Address already in use\n"
+    assert capsys.readouterr().err == (
+        f"vedette: inference: cannot listen on 127.0.0.1:{port}: Address already in use; "
+        "set VEDETTE_INFERENCE__PORT to another port, or 0 for a free one\n"
+    )
 
 
 def test_a_place_of_its_own_binds_ipv6(monkeypatch: pytest.MonkeyPatch) -> None:
     """An IPv6 host works and is written with brackets."""
     monkeypatch.setenv("VEDETTE_INFERENCE__HOST", "::1")
     monkeypatch.setenv("VEDETTE_INFERENCE__PORT", "0")
-    place = open_place(modules.load("inference"))
+    place = open_place("inference", modules.load("inference"))
     with place.listener:
         assert place.http_url == f"http://[::1]:{place.listener.getsockname()[1]}"
         assert place.grpc_address == "[::1]:8081"

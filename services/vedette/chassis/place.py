@@ -7,6 +7,7 @@ where every `VEDETTE_` variable is a setting.
 from __future__ import annotations
 
 import ctypes
+import errno
 import json
 import os
 import resource
@@ -15,6 +16,7 @@ import socket
 from dataclasses import asdict, dataclass, field
 
 from vedette.chassis.config import ConfigurationError, ServiceSettings
+from vedette.chassis.supervisor import port_advice
 
 _PR_SET_PDEATHSIG = 1
 _BACKLOG = 4096
@@ -99,8 +101,8 @@ def take_place(order: WorkerOrder) -> Place:
     )
 
 
-def open_place(settings: ServiceSettings) -> Place:
-    """A place for a worker without a supervisor.
+def open_place(service: str, settings: ServiceSettings) -> Place:
+    """A place for a worker of `service` without a supervisor.
 
     Raises:
         ConfigurationError: the HTTP port is in use or the address is not ours.
@@ -114,7 +116,8 @@ def open_place(settings: ServiceSettings) -> Place:
     except OSError as error:
         listener.close()
         address = join_address(settings.host, settings.port)
-        raise ConfigurationError(f"cannot listen on {address}: {error.strerror}") from error
+        advice = port_advice(service, "port") if error.errno == errno.EADDRINUSE else ""
+        raise ConfigurationError(f"cannot listen on {address}: {error.strerror}{advice}") from error
     return Place(listener, join_address(settings.host, settings.grpc_port), settings.host)
 
 

@@ -1,12 +1,14 @@
 """The parent process: holds the ports, keeps every worker alive, and ends them in order.
 
 Rule: standard library only (a parent costs about 15 MB); it never speaks HTTP or gRPC. Ports are bound here
-once, without SO_REUSEPORT, so a second suite on the same port fails at once. Workers accept from one shared
-HTTP socket, so a connection waiting when a worker dies is answered by the next.
+once, without SO_REUSEPORT, so a second suite on the same port fails at once; one in the same data folder does,
+too, before it has touched anything. Workers accept from one shared HTTP socket, so a connection waiting when a
+worker dies is answered by the next.
 """
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import selectors
@@ -20,6 +22,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from vedette.chassis import cells
+from vedette.chassis.runfile import InUse, RunFile
 
 _BACKOFF_S = (0.0, 0.5, 1.0, 2.0, 5.0, 10.0)
 _STEADY_S = 30.0
@@ -78,6 +81,7 @@ class _Charge:
     listener: socket.socket
     grpc_hold: socket.socket
     guards: tuple[socket.socket, ...]
+    run_file: RunFile
     slots: list[_Slot]
     has_listened: bool = False
     addresses: dict[str, str] = field(default_factory=dict)
@@ -86,9 +90,10 @@ class _Charge:
     def alive(self) -> bool:
         return any(slot.process is not None for slot in self.slots)
 
-    @property
-    def run_file(self) -> Path:
-        return Path(self.plan.run_dir) / f"{self.plan.service}.json"
+    def close(self) -> None:
+        """Free the ports."""
+        for held in (self.listener, self.grpc_hold, *self.guards):
+            held.close()
 
 
 class StartFailed(Exception):
@@ -100,6 +105,7 @@ class Supervisor:
 
     def __init__(self, plans: list[ServicePlan]) -> None:
         self._plans = plans
+        self._run_files: list[RunFile] = []
         self._charges: list[_Charge] = []
         self._selector = selectors.DefaultSelector()
         self._asked = False
@@ -119,7 +125,10 @@ class Supervisor:
         signal.signal(signal.SIGCHLD, lambda *_: None)
         self._selector.register(wake, selectors.EVENT_READ)
         try:
-            self._charges = [self._reserve(plan) for plan in self._plans]
+            for plan in self._plans:
+                self._run_files.append(_claim(plan))
+            for plan, run_file in zip(self._plans, self._run_files, strict=True):
+                self._charges.append(self._reserve(plan, run_file))
             self._start_due()
             while any(charge.alive for charge in self._charges) or not self._stopping:
                 self._turn(wake)
@@ -149,14 +158,14 @@ class Supervisor:
         moment = self._kill_at if self._stopping else min(waits, default=float("inf"))
         return None if moment == float("inf") else max(0.0, moment - time.monotonic())
 
-    def _reserve(self, plan: ServicePlan) -> _Charge:
-        listener = _bind(plan.service, plan.host, plan.port)
-        hold = _bind(plan.service, plan.host, plan.grpc_port)
-        guards = (_guard(plan.service, listener), _guard(plan.service, hold))
+    def _reserve(self, plan: ServicePlan, run_file: RunFile) -> _Charge:
+        listener = _bind(plan, "port", plan.port)
+        hold = _bind(plan, "grpc_port", plan.grpc_port)
+        guards = (_guard(plan, "port", listener), _guard(plan, "grpc_port", hold))
         # Set after binding: the bind itself was exclusive, and now the workers' gRPC servers may join.
         hold.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
         slots = [_Slot(index, cells.create_region(f"{plan.service}-{index}")) for index in range(plan.workers)]
-        return _Charge(plan, listener, hold, guards, slots)
+        return _Charge(plan, listener, hold, guards, run_file, slots)
 
     def _start_due(self) -> None:
         now = time.monotonic()
@@ -220,11 +229,10 @@ class Supervisor:
         if self._stopping or not any(slot.ready for slot in charge.slots):
             return
         workers = [slot.process.pid for slot in charge.slots if slot.process is not None and slot.ready]
-        document = {"service": charge.plan.service, "pid": os.getpid(), **charge.addresses, "workers": workers}
-        charge.run_file.parent.mkdir(parents=True, exist_ok=True)
-        fresh = charge.run_file.with_suffix(f".{os.getpid()}.tmp")
-        fresh.write_text(json.dumps(document) + "\n", encoding="utf-8")
-        fresh.replace(charge.run_file)
+        try:
+            charge.run_file.write(charge.addresses, workers)
+        except OSError as error:  # who serves goes on serving; it is only harder to find
+            self._say(f"{charge.run_file.path}: {error.strerror}")
 
     def _reap(self) -> None:
         for charge in self._charges:
@@ -254,7 +262,8 @@ class Supervisor:
         slot.due = time.monotonic() + delay
         cells.count_restart(slot.region)
         self._write_run_file(charge)
-        self._say(f"{charge.plan.service}: worker {slot.index} ended with {_describe(status)}; replaced in {delay:g} s")
+        when = f"in {delay:g} s" if delay else "at once"
+        self._say(f"{charge.plan.service}: worker {slot.index} ended with {_describe(status)}; replaced {when}")
 
     def _hang_up(self, slot: _Slot) -> None:
         if slot.report >= 0:
@@ -292,27 +301,39 @@ class Supervisor:
 
     def _release(self) -> None:
         for charge in self._charges:
-            charge.run_file.unlink(missing_ok=True)
-            charge.listener.close()
-            charge.grpc_hold.close()
+            charge.close()
+        for run_file in self._run_files:  # last: who finds the folder free finds the ports free
+            run_file.release()
 
     def _say(self, text: str) -> None:
         print(f"vedette: {text}", file=sys.stderr, flush=True)  # noqa: T201 - it has no logging of its own
 
 
-def _bind(service: str, host: str, port: int) -> socket.socket:
+def _claim(plan: ServicePlan) -> RunFile:
+    """Take the service's place in its data folder."""
+    run_file = RunFile(Path(plan.run_dir), plan.service)
+    try:
+        run_file.claim()
+    except InUse as error:
+        raise StartFailed(str(error)) from error
+    except OSError as error:
+        raise StartFailed(f"data_dir {Path(plan.run_dir).parent}: {error.strerror}") from error
+    return run_file
+
+
+def _bind(plan: ServicePlan, setting: str, port: int) -> socket.socket:
     """Hold a port for ourselves alone: bound, not yet listening."""
-    sock = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET, socket.SOCK_STREAM)
+    sock = socket.socket(socket.AF_INET6 if ":" in plan.host else socket.AF_INET, socket.SOCK_STREAM)
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
-        sock.bind((host, port))
+        sock.bind((plan.host, port))
     except OSError as error:
         sock.close()
-        raise StartFailed(f"{service}: cannot listen on {_join(host, port)}: {error.strerror}") from error
+        raise _refused(plan, setting, port, error) from error
     return sock
 
 
-def _guard(service: str, bound: socket.socket) -> socket.socket:
+def _guard(plan: ServicePlan, setting: str, bound: socket.socket) -> socket.socket:
     """Close the moment between binding and listening, in which the kernel lets a second suite bind as well.
 
     An abstract socket name is taken by one process at a time and free again when that process ends.
@@ -323,8 +344,18 @@ def _guard(service: str, bound: socket.socket) -> socket.socket:
         guard.bind(f"\0vedette-port-{_join(host, port)}")
     except OSError as error:
         guard.close()
-        raise StartFailed(f"{service}: cannot listen on {_join(host, port)}: {error.strerror}") from error
+        raise _refused(plan, setting, port, error) from error
     return guard
+
+
+def _refused(plan: ServicePlan, setting: str, port: int, error: OSError) -> StartFailed:
+    advice = port_advice(plan.service, setting) if error.errno == errno.EADDRINUSE else ""
+    return StartFailed(f"{plan.service}: cannot listen on {_join(plan.host, port)}: {error.strerror}{advice}")
+
+
+def port_advice(service: str, setting: str) -> str:
+    """What to do about a port in use, as the rest of a line."""
+    return f"; set VEDETTE_{service.upper()}__{setting.upper()} to another port, or 0 for a free one"
 
 
 def _join(host: str, port: int) -> str:
