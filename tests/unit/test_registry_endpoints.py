@@ -219,6 +219,7 @@ SHOWN = Signature(
     (TensorSpec("y", "FP32", (-1, 1)),),
     ("age", "income", "city"),
     {"city": ("Ulm", "Bern")},
+    ("stays", "leaves"),
 )
 X, Z = SHOWN.inputs
 UNLIKE = {
@@ -234,6 +235,7 @@ UNLIKE = {
     ),
     "no features": (replace(SHOWN, feature_names=()), "feature_names none in place of age"),
     "categories": (replace(SHOWN, categories={"city": ("Bern", "Ulm")}), "other categories of feature 'city'"),
+    "classes": (replace(SHOWN, label_names=("leaves", "stays")), "label_names leaves, stays in place of stays, leaves"),
     "no categories": (replace(SHOWN, categories={}), "other categories of feature 'city'"),
 }
 
@@ -248,15 +250,15 @@ def test_variants_must_take_the_same_requests(signature: Signature, said: str, s
     }
     first, other = Variant("a", 1), Variant("b", 2)
     both = config(first, shadow_variants=(other,)) if shadow else config(first, other)
-    with pytest.raises(InvalidArgument, match=f"variant 'b' takes other requests than variant 'a': .*{said}"):
+    with pytest.raises(InvalidArgument, match=f"variant 'b' does not look like variant 'a' to callers: .*{said}"):
         check_fit(both, versions, RULES)
     check_fit(config(other), versions, RULES)
 
 
 def test_variants_may_differ_in_what_no_request_depends_on() -> None:
-    """Outputs, label names, fixed rows, and a dimension that one graph fixes and the other leaves open."""
+    """Outputs, unnamed classes, fixed rows, and a dimension that one graph fixes and the other leaves open."""
     inputs = (replace(X, shape=(8, -1)), Z)
-    other = replace(SHOWN, inputs=inputs, outputs=(TensorSpec("score", "FP64", (-1,)),), label_names=("no", "yes"))
+    other = replace(SHOWN, inputs=inputs, outputs=(TensorSpec("score", "FP64", (-1,)),), label_names=())
     versions = {
         ModelRef("m", 1): model_version("m", 1, signature=SHOWN),
         ModelRef("m", 2): model_version("m", 2, signature=other),

@@ -16,17 +16,17 @@ Named = tuple[str, Signature]
 
 
 def check_alike(variants: Sequence[Named]) -> None:
-    """Refuse variants (shadows among them) that would understand one request differently from the first.
+    """Refuse variants (shadows among them) that would read a request, or name its classes, differently from the first.
 
     Raises:
-        InvalidArgument: names the variant and what differs: inputs, feature names or categories.
+        InvalidArgument: names the variant and what differs: inputs, feature names, class names or categories.
     """
     (first, shown), *others = variants
     for name, signature in others:
         difference = _difference(signature, shown)
         if difference:
             raise InvalidArgument(
-                f"variant {name!r} takes other requests than variant {first!r}: {difference}; "
+                f"variant {name!r} does not look like variant {first!r} to callers: {difference}; "
                 "an endpoint has one metadata document, so deploy them at two endpoints"
             )
 
@@ -52,7 +52,7 @@ def check_excluded(capture: CaptureSettings, signature: Signature) -> None:
 
 
 def _difference(signature: Signature, shown: Signature) -> str:
-    """What of `signature` is not as in `shown`; empty: nothing that a request depends on."""
+    """What of `signature` is not as in `shown`; empty: nothing that a caller depends on."""
     for what in ("inputs", "feature_names"):
         mine, theirs = _names(signature, what), _names(shown, what)
         if mine != theirs:
@@ -60,6 +60,8 @@ def _difference(signature: Signature, shown: Signature) -> str:
     for spec, other in zip(signature.inputs, shown.inputs, strict=True):
         if spec.datatype != other.datatype or not _same_shape(spec, other):
             return f"input {spec.name!r} is {_form(spec)} in place of {_form(other)}"
+    if signature.label_names and shown.label_names and signature.label_names != shown.label_names:
+        return f"label_names {_listed(signature.label_names)} in place of {_listed(shown.label_names)}"
     for feature in sorted(signature.categories.keys() | shown.categories.keys()):
         if signature.categories.get(feature) != shown.categories.get(feature):
             return f"other categories of feature {feature[:80]!r}"
