@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 from onnx import TensorProto, helper
+from tests.onnx_models import ONNX_TYPES
 from tests.unit import engine_graphs as graphs
 
 from vedette.core.errors import InvalidArgument, ModelFailed, Unavailable
@@ -21,23 +22,6 @@ from vedette.core.tensors import DATATYPES, Tensor
 from vedette.engine.session import Session
 
 ONE_THREAD = SessionOptions(intra_op_threads=1)
-
-ELEMENTS = {
-    "BOOL": TensorProto.BOOL,
-    "UINT8": TensorProto.UINT8,
-    "UINT16": TensorProto.UINT16,
-    "UINT32": TensorProto.UINT32,
-    "UINT64": TensorProto.UINT64,
-    "INT8": TensorProto.INT8,
-    "INT16": TensorProto.INT16,
-    "INT32": TensorProto.INT32,
-    "INT64": TensorProto.INT64,
-    "FP16": TensorProto.FLOAT16,
-    "BF16": TensorProto.BFLOAT16,
-    "FP32": TensorProto.FLOAT,
-    "FP64": TensorProto.DOUBLE,
-    "BYTES": TensorProto.STRING,
-}
 
 
 def loaded(made: Any, folder: Path) -> Session:
@@ -61,7 +45,7 @@ def sample(datatype: str, shape: tuple[int, ...]) -> Tensor:
 @pytest.mark.parametrize("datatype", DATATYPES)
 def test_every_datatype_goes_in_and_comes_out_unchanged(tmp_path: Path, datatype: str, shape: tuple[int, ...]) -> None:
     """All of the protocol's datatypes, with no rows, one and several; the signature names them."""
-    session = loaded(graphs.identity(ELEMENTS[datatype]), tmp_path)
+    session = loaded(graphs.identity(ONNX_TYPES[datatype]), tmp_path)
     assert session.inputs == (TensorSpec("x0", datatype, (-1, 2)),)
     tensor = sample(datatype, shape)
     (given,) = session.run({"x0": tensor}, ("y0",))
@@ -85,7 +69,7 @@ def test_the_answer_is_the_arithmetic(tmp_path: Path) -> None:
 
 def test_outputs_come_in_the_order_asked_for(tmp_path: Path) -> None:
     """Any subset in any order; none named means all; several datatypes at once, BF16 and text among them."""
-    session = loaded(graphs.identity(ELEMENTS["FP32"], ELEMENTS["INT64"], ELEMENTS["BF16"]), tmp_path)
+    session = loaded(graphs.identity(ONNX_TYPES["FP32"], ONNX_TYPES["INT64"], ONNX_TYPES["BF16"]), tmp_path)
     feeds = {
         "x0": Tensor("x0", "FP32", np.ones((1, 2), np.float32)),
         "x1": Tensor("x1", "INT64", np.ones((1, 2), np.int64)),
@@ -106,12 +90,12 @@ def test_bf16_in_and_text_out_work_together_and_the_reverse_is_refused(tmp_path:
     feeds = {"x": Tensor("x", "FP32", np.ones(1, np.float32)), "b": Tensor("b", "BF16", np.ones(1, np.uint16))}
     assert [tensor.array.tolist() for tensor in session.run(feeds, ())] == [[b"1"], [1]]
     with pytest.raises(InvalidArgument, match="cast its outputs to FP32"):
-        loaded(graphs.identity(ELEMENTS["BYTES"], ELEMENTS["BF16"]), tmp_path / "bad")
+        loaded(graphs.identity(ONNX_TYPES["BYTES"], ONNX_TYPES["BF16"]), tmp_path / "bad")
 
 
 def test_scalars_and_views_of_a_socket_buffer_are_taken_as_they_are(tmp_path: Path) -> None:
     """No dimensions at all, read-only arrays, and arrays that begin at an odd address."""
-    session = loaded(graphs.identity(ELEMENTS["FP64"], dims=()), tmp_path / "scalar")
+    session = loaded(graphs.identity(ONNX_TYPES["FP64"], dims=()), tmp_path / "scalar")
     (given,) = session.run({"x0": Tensor("x0", "FP64", np.array(2.5))}, ())
     assert np.shape(given.array) == ()
     assert float(given.array) == 2.5
@@ -123,7 +107,7 @@ def test_scalars_and_views_of_a_socket_buffer_are_taken_as_they_are(tmp_path: Pa
 
 def test_text_that_is_not_utf8_is_the_callers_error(tmp_path: Path) -> None:
     """ONNX strings are text; bytes that are not are refused with the input's name."""
-    session = loaded(graphs.identity(ELEMENTS["BYTES"]), tmp_path)
+    session = loaded(graphs.identity(ONNX_TYPES["BYTES"]), tmp_path)
     broken = Tensor("x0", "BYTES", np.array([[b"a", b"\xff"]], dtype=object))
     with pytest.raises(InvalidArgument, match=r"'x0'.*UTF-8"):
         session.run({"x0": broken}, ())
@@ -149,7 +133,7 @@ def test_an_output_that_does_not_exist_is_the_callers_error(tmp_path: Path) -> N
     """Also where inputs are converted on the way."""
     with pytest.raises(InvalidArgument):
         loaded(graphs.scale(2), tmp_path / "plain").run(floats("x", [1, 2]), ("q",))
-    text = loaded(graphs.identity(ELEMENTS["BYTES"]), tmp_path / "text")
+    text = loaded(graphs.identity(ONNX_TYPES["BYTES"]), tmp_path / "text")
     with pytest.raises(InvalidArgument):
         text.run({"x0": sample("BYTES", (1, 2))}, ("q",))
 
