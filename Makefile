@@ -30,7 +30,6 @@ types: $(VENV)/.dev
 	$(BIN)/mypy
 
 contracts: $(VENV)/.dev
-	$(BIN)/lint-imports --no-cache
 	$(BIN)/python -m pytest tests/architecture
 
 format: $(VENV)/.dev ## Format the code
