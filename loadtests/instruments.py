@@ -16,7 +16,7 @@ from collections.abc import Callable
 from rich.console import Console
 from rich.table import Table
 
-from vedette.core.metrics import LATENCY_BUCKETS_S
+from vedette.chassis.metrics import LATENCY_BUCKETS_S
 
 ROUNDS, OBSERVATIONS = 7, 100_000
 LABELS = {"endpoint": "e", "variant": "v", "version": "1"}

@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 
 from tests.inference_models import OnnxModel
+from vedette.chassis.metrics import METRICS
 from vedette.core.clock import SystemClock
-from vedette.core.metrics import METRICS
 from vedette.core.models import EndpointConfig, Variant
 from vedette.core.ports import EventStream
 from vedette.core.tensors import InferRequest, InferResponse, Tensor

@@ -12,12 +12,14 @@ import httpx
 import pytest
 
 from vedette.chassis.grpc_server import GrpcServer
+from vedette.chassis.metrics import METRICS
 from vedette.chassis.service import Service
 from vedette.core.clock import ManualClock
-from vedette.core.metrics import METRICS, NoMetrics
+from vedette.core.metrics import NoMetrics
 from vedette.core.models import Admission, Signature, TensorSpec
-from vedette.core.ports import Catalog, ReplicaReport
+from vedette.core.ports import ReplicaReport
 from vedette.engine.admission import AdmissionLimits, AdmissionRefused, Admitted
+from vedette.ports.catalog import Catalog
 from vedette.registry import service as wiring
 from vedette.registry.config import RegistrySettings
 from vedette.registry.desk import Desk

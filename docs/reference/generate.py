@@ -8,8 +8,8 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
+from vedette.chassis.metrics import METRICS
 from vedette.core.errors import CODES
-from vedette.core.metrics import METRICS
 from vedette.modules import SERVICES
 
 HERE = Path(__file__).parent

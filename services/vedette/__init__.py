@@ -15,6 +15,7 @@ _HOMES = {
     "AlreadyExists": "vedette.core.errors",
     "Cancelled": "vedette.core.errors",
     "Conflict": "vedette.core.errors",
+    "CaptureFailed": "vedette.core.errors",
     "DataLoss": "vedette.core.errors",
     "DeadlineExceeded": "vedette.core.errors",
     "Internal": "vedette.core.errors",

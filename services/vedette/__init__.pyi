@@ -1,5 +1,6 @@
 from vedette.core.errors import AlreadyExists as AlreadyExists
 from vedette.core.errors import Cancelled as Cancelled
+from vedette.core.errors import CaptureFailed as CaptureFailed
 from vedette.core.errors import Conflict as Conflict
 from vedette.core.errors import DataLoss as DataLoss
 from vedette.core.errors import DeadlineExceeded as DeadlineExceeded

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from vedette.core.errors import DataLoss
-from vedette.core.ports import ArtifactStore
+from vedette.ports.artifacts import ArtifactStore
 from vedette.storage.files import FileArtifactStore
 from vedette.testing.artifacts import GRAPH, ArtifactStoreContract, fill, put
 

@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from vedette.core.events import Message
-from vedette.core.ports import ArtifactStore, Catalog
+from vedette.ports.artifacts import ArtifactStore
+from vedette.ports.catalog import Catalog
 from vedette.storage.memory import MemoryArtifactStore, MemoryCatalog, MemoryEventStream
 from vedette.testing.artifacts import ArtifactStoreContract
 from vedette.testing.catalog import CatalogContract

@@ -9,7 +9,7 @@ import pytest
 
 from vedette.core.errors import DataLoss, Unavailable
 from vedette.core.models import Model
-from vedette.core.ports import Catalog
+from vedette.ports.catalog import Catalog
 from vedette.storage.sql import SqlCatalog
 from vedette.testing.catalog_suite import add_model
 from vedette.testing.postgres import PostgresServer

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from vedette.core.ports import Catalog
+from vedette.ports.catalog import Catalog
 from vedette.storage.sql import SqlCatalog
 from vedette.testing.catalog import CatalogContract
 from vedette.testing.postgres import PostgresServer

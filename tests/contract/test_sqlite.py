@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from vedette.core.ports import Catalog
+from vedette.ports.catalog import Catalog
 from vedette.storage.sql import SqlCatalog
 from vedette.testing.catalog import CatalogContract
 

@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 
 from vedette.core.errors import VedetteError
 from vedette.core.models import EndpointStatus, Generation, Model, ModelRef, Upload
-from vedette.core.ports import Catalog, CatalogSnapshot, CatalogTransaction, ReplicaReport
+from vedette.core.ports import ReplicaReport
+from vedette.ports.catalog import Catalog, CatalogSnapshot, CatalogTransaction
 from vedette.storage.memory import MemoryCatalog
 from vedette.storage.sql import SqlCatalog
 from vedette.testing.samples import deployment, endpoint, endpoint_config, model_version

@@ -13,7 +13,8 @@ from tests.registry_room import Tally
 
 from vedette.core.errors import Unavailable
 from vedette.core.models import Model
-from vedette.core.ports import Catalog, Change, Synced
+from vedette.core.ports import Change, Synced
+from vedette.ports.catalog import Catalog
 from vedette.registry import watch as module
 from vedette.registry.watch import Watch
 from vedette.storage.memory import MemoryCatalog

@@ -18,8 +18,8 @@ from prometheus_client.exposition import choose_encoder
 from prometheus_client.metrics_core import Metric as Family
 
 from vedette.chassis.cells import DISCARD, Region, RegionFull, Series, create_region
+from vedette.chassis.metrics import METRICS, Metric
 from vedette.chassis.processes import process_families
-from vedette.core.metrics import METRICS, Metric
 
 MAX_SERIES = 5_000
 OVERFLOW = "_overflow"

@@ -9,6 +9,7 @@ VedetteError
 |-- Overloaded         a limit was reached before any work was done; send again later
 |-- DeadlineExceeded   the time given by the caller or the operator is over
 |-- DataLoss           stored bytes do not match their digest
+|-- CaptureFailed      the model answered, but the record that was promised could not be kept
 |-- Internal           our fault; the text shows an id and nothing else
 
 Rule: the message of a VedetteError is shown to the caller, so it names no path, host or stack.
@@ -51,6 +52,13 @@ CODES: dict[str, Code] = {
         Code("overloaded", 429, 8, "us", "a queue or limit is full; nothing ran; may be sent again"),
         Code("deadline_exceeded", 504, 4, "us", "the time allowed for the request is over"),
         Code("data_loss", 500, 15, "us", "stored bytes do not match their digest"),
+        Code(
+            "capture_failed",
+            500,
+            13,
+            "dependency",
+            "the answer was made; the capture it promises was not kept",
+        ),
         Code("internal", 500, 13, "us", "a defect in vedette; the id finds it in the log"),
     )
 }
@@ -164,6 +172,12 @@ class DataLoss(VedetteError):
     """Stored bytes do not match their digest."""
 
     code = "data_loss"
+
+
+class CaptureFailed(VedetteError):
+    """The model answered, but the record that strict capture promises could not be kept."""
+
+    code = "capture_failed"
 
 
 class Internal(VedetteError):

@@ -32,3 +32,24 @@ class Delivery:
     topic: Topic
     offset: int
     message: Message
+
+
+@dataclass(frozen=True, slots=True)
+class DeadLetter:
+    """A message that a consumer group has given up on."""
+
+    delivery: Delivery
+    group: str
+    reason: str
+    at: float
+    """Seconds since the epoch."""
+
+
+@dataclass(frozen=True, slots=True)
+class Damage:
+    """Offsets `first` to `last` of a topic, which could not be read back as written."""
+
+    topic: Topic
+    first: int
+    last: int
+    reason: str

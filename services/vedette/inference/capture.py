@@ -187,7 +187,7 @@ class Capture:
                 self._count(endpoint, "captured", len(records))
 
     def _count(self, endpoint: str, outcome: str, amount: int) -> None:
-        self._metrics.counter("vedette_captures_total", endpoint=endpoint, outcome=outcome).inc(amount)
+        self._metrics.counter("vedette_captures_total", endpoint=endpoint, outcome=outcome, reason="").inc(amount)
 
 
 def encode(records: Sequence[CaptureRecord]) -> bytes:

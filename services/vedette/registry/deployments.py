@@ -18,13 +18,8 @@ from vedette.core.models import (
     ModelVersion,
     check_name,
 )
-from vedette.core.ports import (
-    Catalog,
-    CatalogSnapshot,
-    CatalogTransaction,
-    Deployment,
-    RepositoryEntry,
-)
+from vedette.core.ports import Deployment, RepositoryEntry
+from vedette.ports.catalog import Catalog, CatalogSnapshot, CatalogTransaction
 from vedette.registry.endpoints import (
     Choice,
     ConfigDraft,

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from vedette.core.ports import ArtifactStore
+from vedette.ports.artifacts import ArtifactStore
 from vedette.registry.deployments import Deployments
 from vedette.registry.imports import Imports
 from vedette.registry.models import Models

@@ -9,7 +9,8 @@ from dataclasses import replace
 
 from vedette.core.errors import Conflict
 from vedette.core.models import Endpoint, EndpointConfig, EndpointStatus, Generation, ModelRef, ModelVersion
-from vedette.core.ports import CatalogSnapshot, CatalogTransaction, Deployment
+from vedette.core.ports import Deployment
+from vedette.ports.catalog import CatalogSnapshot, CatalogTransaction
 from vedette.registry.endpoints import UNSETTLED
 from vedette.registry.lifecycle import Lifecycle
 

@@ -21,7 +21,8 @@ from vedette.core.models import (
     check_name,
     manifest_digest,
 )
-from vedette.core.ports import ArtifactStore, Catalog, CatalogSnapshot, CatalogTransaction
+from vedette.ports.artifacts import ArtifactStore
+from vedette.ports.catalog import Catalog, CatalogSnapshot, CatalogTransaction
 from vedette.registry.generations import still_serving
 from vedette.registry.lifecycle import Lifecycle
 from vedette.registry.versions import Details, check_description, check_notes, check_number

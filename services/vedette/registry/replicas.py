@@ -12,7 +12,8 @@ from dataclasses import replace
 from vedette.core.clock import Clock
 from vedette.core.errors import InvalidArgument, NotFound
 from vedette.core.models import Endpoint, EndpointStatus, check_name
-from vedette.core.ports import Catalog, CatalogSnapshot, CatalogTransaction, ReplicaReport
+from vedette.core.ports import ReplicaReport
+from vedette.ports.catalog import Catalog, CatalogSnapshot, CatalogTransaction
 from vedette.registry.endpoints import UNSETTLED, Event, after, is_gone, verdict
 from vedette.registry.generations import advance, every_endpoint, keep, tell_changed, tell_deleted
 from vedette.registry.lifecycle import Lifecycle

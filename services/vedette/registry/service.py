@@ -12,10 +12,12 @@ from vedette.core.clock import Clock
 from vedette.core.errors import InvalidArgument
 from vedette.core.metrics import Metrics
 from vedette.core.models import Admission, SessionOptions, Signature
-from vedette.core.ports import ArtifactStore, Catalog, EventStream
+from vedette.core.ports import EventStream
 from vedette.engine.admission import AdmissionLimits, admit
 from vedette.engine.chain import check_chain
 from vedette.engine.providers import check_options, check_settings
+from vedette.ports.artifacts import ArtifactStore
+from vedette.ports.catalog import Catalog
 from vedette.registry import rpc
 from vedette.registry.config import RegistrySettings
 from vedette.registry.deployments import Deployments

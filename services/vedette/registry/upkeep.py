@@ -12,7 +12,7 @@ import time
 from vedette.core.errors import VedetteError
 from vedette.core.metrics import Metrics
 from vedette.core.models import EndpointStatus
-from vedette.core.ports import Catalog
+from vedette.ports.catalog import Catalog
 from vedette.registry.desk import Desk
 
 LOG = logging.getLogger(__name__)

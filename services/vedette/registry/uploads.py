@@ -28,7 +28,8 @@ from vedette.core.models import (
     check_name,
     manifest_digest,
 )
-from vedette.core.ports import ArtifactStore, Catalog, StagedFile
+from vedette.ports.artifacts import ArtifactStore, StagedFile
+from vedette.ports.catalog import Catalog
 from vedette.registry.models import Candidate, Models
 from vedette.registry.versions import (
     MAX_FILES,

@@ -11,7 +11,8 @@ from collections.abc import AsyncGenerator, AsyncIterator
 
 from vedette.core.errors import Unavailable, VedetteError
 from vedette.core.metrics import Metrics
-from vedette.core.ports import Catalog, Change, Synced
+from vedette.core.ports import Change, Synced
+from vedette.ports.catalog import Catalog
 
 PAGE = 100
 PUMP_S = 5.0

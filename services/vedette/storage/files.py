@@ -20,7 +20,7 @@ from typing import BinaryIO
 
 from vedette.core.errors import DataLoss, InvalidArgument, NotFound
 from vedette.core.models import ArtifactFile, manifest, manifest_digest
-from vedette.core.ports import StagedFile
+from vedette.ports.artifacts import StagedFile
 from vedette.storage.staging import (
     StagingArea,
     bury,

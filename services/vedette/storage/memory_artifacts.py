@@ -10,7 +10,7 @@ from typing import BinaryIO
 
 from vedette.core.errors import DataLoss, NotFound
 from vedette.core.models import ArtifactFile, manifest_digest
-from vedette.core.ports import StagedFile
+from vedette.ports.artifacts import StagedFile
 from vedette.storage.files import check_digest
 from vedette.storage.staging import StagingArea, check_file_name, disk_errors, locked
 

@@ -24,7 +24,8 @@ from vedette.core.models import (
     ModelVersion,
     Upload,
 )
-from vedette.core.ports import Change, ChangeLog, Deployment, ReplicaReport
+from vedette.core.ports import Change, Deployment, ReplicaReport
+from vedette.ports.catalog import ChangeLog
 from vedette.storage.bell import ChangeBell
 from vedette.storage.paging import Listing
 from vedette.storage.records import document

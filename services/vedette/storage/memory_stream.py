@@ -6,12 +6,13 @@ Rule: memory is bounded; beyond `max_messages` or `max_bytes` a topic forgets it
 from __future__ import annotations
 
 import asyncio
-from collections import deque
+import time
+from collections import Counter, deque
 from collections.abc import Sequence
 from itertools import islice
 
 from vedette.core.errors import InvalidArgument, Unavailable
-from vedette.core.events import Delivery, Message, Topic
+from vedette.core.events import Damage, DeadLetter, Delivery, Message, Topic
 
 MAX_MESSAGES = 10_000
 """Default bound of a topic. A message is a batch, so this is minutes to hours of traffic."""
@@ -57,6 +58,8 @@ class MemoryEventStream:
         self._max_bytes = max_bytes
         self._logs: dict[Topic, _Log] = {}
         self._committed: dict[tuple[Topic, str], int] = {}
+        self._failures: Counter[tuple[Topic, str, int]] = Counter()
+        self._dead: dict[tuple[Topic, str], dict[int, DeadLetter]] = {}
         self._closed = False
 
     async def publish(self, topic: Topic, messages: Sequence[Message]) -> list[int]:
@@ -103,6 +106,24 @@ class MemoryEventStream:
     async def committed(self, topic: Topic, group: str) -> int:
         self._check_open()
         return self._committed.get((topic, group), 0)
+
+    async def fail(self, topic: Topic, group: str, offset: int, reason: str) -> int:
+        self._log(topic)
+        self._failures[topic, group, offset] += 1
+        return self._failures[topic, group, offset]
+
+    async def bury(self, delivery: Delivery, group: str, reason: str) -> None:
+        self._log(delivery.topic)
+        letters = self._dead.setdefault((delivery.topic, group), {})
+        letters.setdefault(delivery.offset, DeadLetter(delivery, group, reason, time.time()))
+
+    async def dead_letters(self, topic: Topic, group: str, limit: int) -> list[DeadLetter]:
+        self._log(topic)
+        return list(self._dead.get((topic, group), {}).values())[:limit]
+
+    async def damage(self, topic: Topic) -> list[Damage]:
+        self._log(topic)
+        return []
 
     async def end(self, topic: Topic) -> int:
         return self._log(topic).end

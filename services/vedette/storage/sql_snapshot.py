@@ -21,7 +21,8 @@ from vedette.core.models import (
     ModelVersion,
     Upload,
 )
-from vedette.core.ports import Change, ChangeLog, ReplicaReport
+from vedette.core.ports import Change, ReplicaReport
+from vedette.ports.catalog import ChangeLog
 from vedette.storage import records
 from vedette.storage.paging import Listing
 from vedette.storage.tables import (

@@ -18,7 +18,7 @@ import pytest
 
 from vedette.core.errors import AlreadyExists, DataLoss, InvalidArgument, NotFound, VedetteError
 from vedette.core.models import ArtifactFile, manifest_digest
-from vedette.core.ports import ArtifactStore
+from vedette.ports.artifacts import ArtifactStore
 from vedette.testing.samples import artifact_file
 
 HOSTILE_NAMES = (

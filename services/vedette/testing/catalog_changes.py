@@ -9,7 +9,8 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from vedette.core.errors import InvalidArgument
-from vedette.core.ports import Catalog, Change, ChangeLog, Deployment
+from vedette.core.ports import Change, Deployment
+from vedette.ports.catalog import Catalog, ChangeLog
 from vedette.testing.catalog_suite import CatalogSuite
 from vedette.testing.samples import deployment
 

@@ -17,7 +17,8 @@ from vedette.core.models import (
     SessionOptions,
     Variant,
 )
-from vedette.core.ports import Catalog, ReplicaReport
+from vedette.core.ports import ReplicaReport
+from vedette.ports.catalog import Catalog
 from vedette.testing.catalog_suite import CatalogSuite, add_endpoint, add_model, all_pages
 from vedette.testing.samples import endpoint, endpoint_config
 

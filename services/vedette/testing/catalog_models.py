@@ -9,7 +9,7 @@ import pytest
 
 from vedette.core.errors import AlreadyExists, Conflict, InvalidArgument, NotFound
 from vedette.core.models import ApprovalStatus, Model, ModelRef, Upload
-from vedette.core.ports import Catalog
+from vedette.ports.catalog import Catalog
 from vedette.testing.catalog_suite import CatalogSuite, add_endpoint, add_model, all_pages
 from vedette.testing.samples import endpoint, endpoint_config, model_version
 

@@ -9,7 +9,7 @@ from typing import TypeVar
 import pytest
 
 from vedette.core.models import Model
-from vedette.core.ports import Catalog
+from vedette.ports.catalog import Catalog
 from vedette.testing.samples import endpoint, endpoint_config, model_version
 
 T = TypeVar("T")

@@ -10,7 +10,7 @@ import pytest
 
 from vedette.core.errors import AlreadyExists, NotFound
 from vedette.core.models import Model
-from vedette.core.ports import Catalog
+from vedette.ports.catalog import Catalog
 from vedette.testing.catalog_suite import CatalogSuite, add_endpoint, add_model
 from vedette.testing.samples import deployment, endpoint, endpoint_config, model_version
 

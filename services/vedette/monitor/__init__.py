@@ -1,0 +1,1 @@
+"""The monitor: windows over the captures of live traffic, checks against baselines, alerts and webhooks."""

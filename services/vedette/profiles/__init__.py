@@ -1,0 +1,1 @@
+"""Mergeable summaries of tables and the distances between them: numpy and datasketches, nothing of a service."""
