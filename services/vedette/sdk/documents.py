@@ -1,4 +1,4 @@
-"""The registry's JSON documents as the dataclasses of `vedette.core.models`, both ways.
+"""The services' JSON documents as the dataclasses of `vedette.core`, both ways.
 
 Rule: field names are the same on both sides, so nothing is renamed here; fields that a newer server adds
 are ignored.
@@ -6,11 +6,13 @@ are ignored.
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, TypeVar
 
 import msgspec
 
+from vedette.core.alerts import Webhook
 from vedette.core.errors import Internal
 
 Document = TypeVar("Document")
@@ -45,6 +47,53 @@ class Details:
         whole = plain(self)
         whole["signature"] = {key: value for key, value in whole["signature"].items() if value}
         return {key: value for key, value in whole.items() if value}
+
+
+@dataclass(frozen=True, slots=True)
+class NewSecret:
+    """A webhook with the signing secret that was just made for it."""
+
+    webhook: Webhook
+    secret: str
+    """`whsec_...`, shown this once."""
+
+
+@dataclass(frozen=True, slots=True)
+class Violation:
+    """One violated check with the window it was found in."""
+
+    execution: str
+    monitor: str
+    endpoint: str
+    variant: str
+    version: str
+    segment: str
+    start: float
+    end: float
+    check: str
+    feature: str
+    kind: str = ""
+    value: float | None = None
+    threshold: float | None = None
+    p_value: float | None = None
+    description: str = ""
+
+
+def ground_truth_lines(labels: Mapping[str, Any] | Iterable[Mapping[str, Any]] | bytes) -> bytes:
+    """Labels as JSON Lines: `{"id": ..., "label": ...}` for a mapping, documents and bytes as they are."""
+    if isinstance(labels, bytes):
+        return labels
+    documents = (
+        [{"id": key, "label": label} for key, label in labels.items()] if isinstance(labels, Mapping) else labels
+    )
+    return b"".join(msgspec.json.encode(document, enc_hook=_scalar) + b"\n" for document in documents)
+
+
+def _scalar(value: Any) -> Any:
+    """A numpy scalar as Python's."""
+    if hasattr(value, "item"):
+        return value.item()
+    raise NotImplementedError(type(value).__name__)
 
 
 def plain(value: object) -> Any:

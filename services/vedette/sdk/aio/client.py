@@ -1,4 +1,4 @@
-"""The client: predictions here, the registry's calls under `models` and `endpoints`.
+"""The client: predictions here, the control planes' calls under `models`, `monitors` and so on.
 
 Rule: constructing connects to nothing; each server is spoken to only when a method needs it.
 """
@@ -14,9 +14,13 @@ import httpx
 from vedette.codec import v2json
 from vedette.core.errors import InvalidArgument, NotFound
 from vedette.core.tensors import Parameter
+from vedette.sdk.aio.alerts import AsyncAlerts
+from vedette.sdk.aio.baselines import AsyncBaselines
 from vedette.sdk.aio.connection import Answer, AsyncConnection, Call
 from vedette.sdk.aio.endpoints import AsyncEndpoints
 from vedette.sdk.aio.models import AsyncModels
+from vedette.sdk.aio.monitors import AsyncMonitors
+from vedette.sdk.aio.webhooks import AsyncWebhooks
 from vedette.sdk.documents import read
 from vedette.sdk.inputs import EndpointMetadata, tensors_from
 from vedette.sdk.inquiry import Inquiry, model_path
@@ -25,11 +29,12 @@ from vedette.sdk.retries import Retries
 
 INFERENCE = "http://127.0.0.1:8080"
 REGISTRY = "http://127.0.0.1:8090"
+MONITOR = "http://127.0.0.1:8093"
 PATIENCE = Retries()
 
 
 class AsyncClient:
-    """Speaks to vedette's data plane and registry.
+    """Speaks to vedette's data plane, registry and monitor.
 
     Example:
         async with AsyncClient() as client:
@@ -46,6 +51,7 @@ class AsyncClient:
         self,
         inference: str = INFERENCE,
         registry: str = REGISTRY,
+        monitor: str = MONITOR,
         *,
         timeout_s: float = 60.0,
         retries: Retries = PATIENCE,
@@ -53,9 +59,14 @@ class AsyncClient:
     ) -> None:
         self._inference = AsyncConnection(inference, timeout_s=timeout_s, retries=retries, transport=transport)
         self._registry = AsyncConnection(registry, timeout_s=timeout_s, retries=retries, transport=transport)
+        self._monitor = AsyncConnection(monitor, timeout_s=timeout_s, retries=retries, transport=transport)
         self._metadata: dict[tuple[str, str], EndpointMetadata] = {}
         self.models = AsyncModels(self._registry)
         self.endpoints = AsyncEndpoints(self._registry)
+        self.baselines = AsyncBaselines(self._registry, self._monitor)
+        self.monitors = AsyncMonitors(self._monitor)
+        self.alerts = AsyncAlerts(self._monitor)
+        self.webhooks = AsyncWebhooks(self._monitor)
 
     async def predict(
         self,
@@ -113,6 +124,7 @@ class AsyncClient:
         """Close all connections; idempotent."""
         await self._inference.aclose()
         await self._registry.aclose()
+        await self._monitor.aclose()
 
     async def __aenter__(self) -> Self:
         return self

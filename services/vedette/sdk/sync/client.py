@@ -1,5 +1,5 @@
 # Generated from vedette/sdk/aio by `python -m tests.sdk_twin`: change that and run it again.
-"""The client: predictions here, the registry's calls under `models` and `endpoints`.
+"""The client: predictions here, the control planes' calls under `models`, `monitors` and so on.
 
 Rule: constructing connects to nothing; each server is spoken to only when a method needs it.
 """
@@ -20,17 +20,22 @@ from vedette.sdk.inputs import EndpointMetadata, tensors_from
 from vedette.sdk.inquiry import Inquiry, model_path
 from vedette.sdk.prediction import Prediction, prediction_from
 from vedette.sdk.retries import Retries
+from vedette.sdk.sync.alerts import Alerts
+from vedette.sdk.sync.baselines import Baselines
 from vedette.sdk.sync.connection import Answer, Call, Connection
 from vedette.sdk.sync.endpoints import Endpoints
 from vedette.sdk.sync.models import Models
+from vedette.sdk.sync.monitors import Monitors
+from vedette.sdk.sync.webhooks import Webhooks
 
 INFERENCE = "http://127.0.0.1:8080"
 REGISTRY = "http://127.0.0.1:8090"
+MONITOR = "http://127.0.0.1:8093"
 PATIENCE = Retries()
 
 
 class Client:
-    """Speaks to vedette's data plane and registry.
+    """Speaks to vedette's data plane, registry and monitor.
 
     Example:
         with Client() as client:
@@ -47,6 +52,7 @@ class Client:
         self,
         inference: str = INFERENCE,
         registry: str = REGISTRY,
+        monitor: str = MONITOR,
         *,
         timeout_s: float = 60.0,
         retries: Retries = PATIENCE,
@@ -54,9 +60,14 @@ class Client:
     ) -> None:
         self._inference = Connection(inference, timeout_s=timeout_s, retries=retries, transport=transport)
         self._registry = Connection(registry, timeout_s=timeout_s, retries=retries, transport=transport)
+        self._monitor = Connection(monitor, timeout_s=timeout_s, retries=retries, transport=transport)
         self._metadata: dict[tuple[str, str], EndpointMetadata] = {}
         self.models = Models(self._registry)
         self.endpoints = Endpoints(self._registry)
+        self.baselines = Baselines(self._registry, self._monitor)
+        self.monitors = Monitors(self._monitor)
+        self.alerts = Alerts(self._monitor)
+        self.webhooks = Webhooks(self._monitor)
 
     def predict(
         self,
@@ -114,6 +125,7 @@ class Client:
         """Close all connections; idempotent."""
         self._inference.close()
         self._registry.close()
+        self._monitor.close()
 
     def __enter__(self) -> Self:
         return self

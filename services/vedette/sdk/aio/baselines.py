@@ -1,0 +1,114 @@
+"""Baselines of model versions: `client.baselines`.
+
+Rule: the monitor computes them, the registry keeps them; a caller sees one thing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable, Mapping
+from os import PathLike
+from typing import Any
+from urllib.parse import quote
+
+from vedette.core.errors import InvalidArgument
+from vedette.core.models import check_name
+from vedette.core.monitors import CONSTRAINTS_FILE, STATISTICS_FILE, Baseline
+from vedette.sdk.aio.connection import AsyncConnection, Call
+from vedette.sdk.aio.exchange import change, fetch
+from vedette.sdk.aio.pages import walk
+from vedette.sdk.datasets import Dataset, dataset_of
+from vedette.sdk.documents import plain, read
+
+Progress = Callable[[int, int], None]
+"""Called with the bytes sent so far and the bytes in all."""
+
+COMPUTE_TIMEOUT_S = 3600.0
+"""The answer comes when all of the data has been read."""
+
+
+class AsyncBaselines:
+    """Statistics and constraints of reference data, one set under each name of a model version."""
+
+    def __init__(self, registry: AsyncConnection, monitor: AsyncConnection) -> None:
+        self._registry = registry
+        self._monitor = monitor
+
+    async def create(
+        self,
+        model: str,
+        version: int,
+        data: str | PathLike[str] | Any,
+        *,
+        name: str = "default",
+        format: str = "",
+        progress: Progress | None = None,
+    ) -> Baseline:
+        """Compute statistics, constraints and profile of `data` and keep them as the version's baseline.
+
+        `data` is a path of a .csv, .parquet or .jsonl file (`format` says what it is where its name does not),
+        a pandas DataFrame, or a mapping of columns. One of the same name is replaced.
+
+        Raises:
+            InvalidArgument: the data does not fit the version's signature; names the columns.
+        """
+        source = dataset_of(data, format)
+        query = (
+            ("model", check_name(model, "model name")),
+            ("version", str(_number(version))),
+            ("name", check_name(name, "baseline name")),
+            ("format", source.format),
+        )
+        headers = {"content-type": "application/octet-stream", "content-length": str(source.size)}
+        stream = _stream(source, progress)
+        call = Call("POST", "/v1/baselines", query, headers, stream=stream, again=True, timeout_s=COMPUTE_TIMEOUT_S)
+        return read(Baseline, (await self._monitor.send(call)).body)
+
+    def list(self, model: str, version: int) -> AsyncIterator[Baseline]:
+        """The version's baselines by name."""
+        return walk(self._registry, _path(model, version), [], Baseline)
+
+    async def get(self, model: str, version: int, name: str = "default") -> Baseline:
+        """One baseline; `NotFound` when there is none."""
+        return await fetch(self._registry, Baseline, _path(model, version, name))
+
+    async def statistics(self, model: str, version: int, name: str = "default") -> dict[str, Any]:
+        """SageMaker's `statistics.json`."""
+        return await fetch(self._registry, dict, f"{_path(model, version, name)}/files/{STATISTICS_FILE}")
+
+    async def constraints(self, model: str, version: int, name: str = "default") -> dict[str, Any]:
+        """SageMaker's `constraints.json`."""
+        return await fetch(self._registry, dict, f"{_path(model, version, name)}/files/{CONSTRAINTS_FILE}")
+
+    async def set_constraints(
+        self, model: str, version: int, constraints: Mapping[str, Any], *, name: str = "default"
+    ) -> Baseline:
+        """Replace the constraints by edited ones; windows evaluated from now on are held to them."""
+        path = f"{_path(model, version, name)}/files/{CONSTRAINTS_FILE}"
+        return await change(self._registry, Baseline, "PUT", path, plain(dict(constraints)))
+
+    async def delete(self, model: str, version: int, name: str = "default") -> None:
+        """Delete one baseline; monitors that compare with it report that there is none."""
+        await self._registry.send(Call("DELETE", _path(model, version, name)))
+
+
+def _stream(source: Dataset, progress: Progress | None) -> Callable[[], AsyncIterator[bytes]]:
+    async def stream() -> AsyncIterator[bytes]:
+        sent = 0
+        for chunk in source.chunks():
+            yield chunk
+            sent += len(chunk)
+            if progress is not None:
+                progress(sent, source.size)
+
+    return stream
+
+
+def _number(version: int) -> int:
+    if not isinstance(version, int) or version < 1:
+        raise InvalidArgument(f"{version!r} is not a version: use a number from 1")
+    return version
+
+
+def _path(model: str, version: int, name: str = "") -> str:
+    of_version = f"/v1/models/{quote(check_name(model, 'model name'), safe='')}/versions/{_number(version)}/baselines"
+    return f"{of_version}/{quote(check_name(name, 'baseline name'), safe='')}" if name else of_version

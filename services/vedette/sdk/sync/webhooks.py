@@ -1,0 +1,71 @@
+# Generated from vedette/sdk/aio by `python -m tests.sdk_twin`: change that and run it again.
+"""Receivers of alerts and what was sent to them: `client.webhooks`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from urllib.parse import quote
+
+from vedette.core.alerts import DeliveryState, Notification, Webhook, WebhookFormat
+from vedette.core.models import check_name
+from vedette.sdk.documents import NewSecret
+from vedette.sdk.sync.connection import Call, Connection
+from vedette.sdk.sync.exchange import change, fetch
+from vedette.sdk.sync.pages import walk
+
+
+class Webhooks:
+    """Webhooks of the monitor; deliveries are signed as Standard Webhooks says."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+
+    def create(
+        self, name: str, url: str, *, format: WebhookFormat = "cloudevents", headers: Mapping[str, str] | None = None
+    ) -> NewSecret:
+        """Add a receiver; the answer holds the signing secret, which is never shown again.
+
+        Raises:
+            InvalidArgument: the address is not one that the monitor may send to.
+        """
+        document = {"name": name, "url": url, "format": format, "headers": dict(headers or {})}
+        return change(self._connection, NewSecret, "POST", "/v1/webhooks", document)
+
+    def list(self) -> Iterator[Webhook]:
+        """Every webhook by name."""
+        return walk(self._connection, "/v1/webhooks", [], Webhook)
+
+    def get(self, name: str) -> Webhook:
+        """One webhook; `NotFound` when there is none."""
+        return fetch(self._connection, Webhook, _path(name))
+
+    def update(self, name: str, *, url: str | None = None, enabled: bool | None = None) -> Webhook:
+        """Change the address, or switch it on or off; None leaves it."""
+        document = {key: value for key, value in (("url", url), ("enabled", enabled)) if value is not None}
+        return change(self._connection, Webhook, "PATCH", _path(name), document)
+
+    def delete(self, name: str) -> None:
+        """Remove the receiver; what waits for it is not sent."""
+        self._connection.send(Call("DELETE", _path(name)))
+
+    def rotate(self, name: str) -> NewSecret:
+        """Make a new secret; the one before signs as well until the next rotation."""
+        return change(self._connection, NewSecret, "POST", f"{_path(name)}/secrets")
+
+    def test(self, name: str) -> Notification:
+        """Put a test message into the outbox."""
+        return change(self._connection, Notification, "POST", f"{_path(name)}/test")
+
+    def deliveries(self, *, webhook: str = "", state: DeliveryState | None = None) -> Iterator[Notification]:
+        """What was or will be sent, newest first."""
+        wanted = (("webhook", webhook), ("state", state.value if state else ""))
+        return walk(self._connection, "/v1/deliveries", [pair for pair in wanted if pair[1]], Notification)
+
+    def redeliver(self, id: str) -> Notification:
+        """Send a delivery again under the same id."""
+        path = f"/v1/deliveries/{quote(check_name(id, 'delivery id'), safe='')}/redeliver"
+        return change(self._connection, Notification, "POST", path)
+
+
+def _path(name: str) -> str:
+    return f"/v1/webhooks/{quote(check_name(name, 'webhook name'), safe='')}"
