@@ -23,6 +23,10 @@ Inference = Annotated[
         "--inference", envvar="VEDETTE_INFERENCE_URL", help="Inference, http://HOST:PORT.", show_default=False
     ),
 ]
+MonitorUrl = Annotated[
+    str,
+    typer.Option("--monitor", envvar="VEDETTE_MONITOR_URL", help="Monitor, http://HOST:PORT.", show_default=False),
+]
 DATA_DIR = Path(".vedette")
 
 
@@ -43,18 +47,25 @@ DataDir = Annotated[
 ]
 
 
-def connect(*, registry: str | None = None, inference: str | None = None, data_dir: Path = DATA_DIR) -> Client:
+def connect(
+    *,
+    registry: str | None = None,
+    inference: str | None = None,
+    monitor: str | None = None,
+    data_dir: Path = DATA_DIR,
+) -> Client:
     """A client for these addresses; what is empty is looked up in the data folder; None: not needed.
 
     Raises:
         Unavailable: `data_dir` is not the default, and what is needed does not run there. In the default
             folder that means the default port.
     """
-    from vedette.sdk.sync.client import INFERENCE, REGISTRY, Client
+    from vedette.sdk.sync.client import INFERENCE, MONITOR, REGISTRY, Client
 
     return Client(
         _address(inference, "inference", data_dir) or INFERENCE,
         _address(registry, "registry", data_dir) or REGISTRY,
+        _address(monitor, "monitor", data_dir) or MONITOR,
     )
 
 
@@ -62,7 +73,7 @@ def _address(given: str | None, service: str, data_dir: Path) -> str:
     found = given or running(data_dir / "run", service).get("http", "")
     if found or given is None or data_dir == DATA_DIR:
         return found
-    others = any(running(data_dir / "run", other) for other in ("registry", "inference"))
+    others = any(running(data_dir / "run", other) for other in ("registry", "inference", "monitor"))
     raise Unavailable(f"no {f'{service} service' if others else 'suite'} runs in {data_dir}")
 
 

@@ -257,6 +257,44 @@ def stop(
 
 
 @app.command()
+def capture(
+    name: Name,
+    *,
+    percent: Annotated[float, typer.Option(help="Share of requests to record; 0 ends it.", min=0, max=100)] = 100.0,
+    mode: Annotated[str, typer.Option(help="best_effort, or strict: no answer without its record.")] = "best_effort",
+    exclude: Annotated[str, typer.Option(help="Columns never recorded, comma-separated.")] = "",
+    inputs_only: Annotated[bool, typer.Option("--inputs-only", help="Record no outputs.")] = False,
+    outputs_only: Annotated[bool, typer.Option("--outputs-only", help="Record no inputs.")] = False,
+    no_wait: NoWait = False,
+    timeout: Timeout = TIMEOUT_S,
+    as_json: JsonFlag = False,
+    registry: Registry = "",
+    data_dir: DataDir = DATA_DIR,
+) -> None:
+    """Record an endpoint's requests and answers on the metrics stream, for monitors and the archive.
+
+    [bold]Examples[/]
+
+      vedette endpoint capture breast-cancer
+
+      vedette endpoint capture churn --percent 20 --exclude name,street --mode strict
+    """
+    from dataclasses import replace
+
+    from vedette.core.models import CaptureSettings
+
+    if mode not in ("best_effort", "strict"):
+        raise typer.BadParameter(f"best_effort or strict, not {mode!r}", param_hint="--mode")
+    if inputs_only and outputs_only:
+        raise typer.BadParameter("--inputs-only and --outputs-only leave nothing", param_hint="--inputs-only")
+    settings = CaptureSettings(percent, not outputs_only, not inputs_only, mode, names_of(exclude))  # type: ignore[arg-type]
+    with connect(registry=registry, data_dir=data_dir) as client:
+        config = replace(client.endpoints.get(name).config, capture=settings)
+        wanted = client.endpoints.update(name, config)
+        _settled(client, wanted, no_wait=no_wait, timeout_s=timeout, as_json=as_json)
+
+
+@app.command()
 def delete(
     name: Name,
     *,

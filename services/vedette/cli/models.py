@@ -183,7 +183,7 @@ def show(
     """
     with connect(registry=registry, data_dir=data_dir) as client:
         if ":" in reference or "@" in reference:
-            _show_version(_resolved(client, reference), as_json=as_json)
+            _show_version(resolved(client, reference), as_json=as_json)
             return
         model, versions = client.models.get(reference), list(client.models.versions(reference))
     if as_json:
@@ -245,7 +245,7 @@ def approve(
       vedette model approve iris:3
     """
     with connect(registry=registry, data_dir=data_dir) as client:
-        found = _resolved(client, reference)
+        found = resolved(client, reference)
         _decided(client.models.approve(found.model, found.version), as_json=as_json)
 
 
@@ -264,7 +264,7 @@ def reject(
       vedette model reject iris:3
     """
     with connect(registry=registry, data_dir=data_dir) as client:
-        found = _resolved(client, reference)
+        found = resolved(client, reference)
         _decided(client.models.reject(found.model, found.version), as_json=as_json)
 
 
@@ -287,7 +287,7 @@ def delete(
     """
     with connect(registry=registry, data_dir=data_dir) as client:
         if ":" in reference or "@" in reference:
-            found = _resolved(client, reference)
+            found = resolved(client, reference)
             client.models.delete_version(found.model, found.version)
             typer.echo(f"{found.model}:{found.version} is deleted")
         else:
@@ -352,7 +352,7 @@ def _details_in(file: Path) -> Details:
     return read
 
 
-def _resolved(client: Client, reference: str) -> ModelVersion:
+def resolved(client: Client, reference: str) -> ModelVersion:
     """The version that NAME, NAME:3 or NAME@alias means now."""
     from vedette.core.errors import NotFound
     from vedette.core.models import parse_version_query

@@ -60,6 +60,9 @@ STATUS_STYLES = {
     "InService": "green", "Approved": "green", "Failed": "red", "Rejected": "red",
     "Creating": "yellow", "Updating": "yellow", "RollingBack": "yellow", "Deleting": "yellow",
     "PendingManualApproval": "yellow", "OutOfService": "dim",
+    "Scheduled": "green", "Pending": "yellow", "Stopped": "dim", "Completed": "green", "CompletedWithViolations": "red",
+    "firing": "bold red", "pending": "yellow", "resolved": "green", "delivered": "green", "waiting": "yellow",
+    "dead": "red",
 }  # fmt: skip
 
 
@@ -72,7 +75,7 @@ def facts(*pairs: tuple[str, object]) -> None:
 
 
 @contextmanager
-def upload_progress(title: str) -> Iterator[Callable[[int, int], None] | None]:
+def upload_progress(title: str, *, then: str = "the registry checks it") -> Iterator[Callable[[int, int], None] | None]:
     """A progress bar for an upload, fed with bytes sent and bytes in all; None where nobody would see it."""
     if not sys.stderr.isatty():
         yield None
@@ -85,7 +88,7 @@ def upload_progress(title: str) -> Iterator[Callable[[int, int], None] | None]:
         task = progress.add_task(title, total=None)
 
         def advance(sent: int, total: int) -> None:
-            done = f"{title}: the registry checks it" if sent == total else title
+            done = f"{title}: {then}" if sent == total else title
             progress.update(task, completed=sent, total=total, description=done)
 
         yield advance

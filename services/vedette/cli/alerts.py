@@ -1,0 +1,142 @@
+"""`vedette alert ...`: what is wrong, and who has been told to leave it."""
+
+from __future__ import annotations
+
+import getpass
+from typing import Annotated
+
+import typer
+
+from vedette.cli.addresses import DATA_DIR, DataDir, MonitorUrl, connect
+from vedette.cli.durations import seconds_of
+from vedette.cli.output import JsonFlag, Table, print_json, when
+
+app = typer.Typer(no_args_is_help=True)
+
+
+@app.command("list")
+def list_(
+    *,
+    state: Annotated[str, typer.Option(help="ok, pending, firing or resolved; without it all but ok.")] = "",
+    monitor_name: Annotated[str, typer.Option("--of", help="Only alerts of this monitor.")] = "",
+    as_json: JsonFlag = False,
+    monitor: MonitorUrl = "",
+    data_dir: DataDir = DATA_DIR,
+) -> None:
+    """List alerts, those that fire first.
+
+    [bold]Examples[/]
+
+      vedette alert list
+
+      vedette alert list --state firing --json
+    """
+    from vedette.core.alerts import AlertState
+
+    if state and state not in list(AlertState):
+        raise typer.BadParameter(f"one of {', '.join(AlertState)}, not {state!r}", param_hint="--state")
+    with connect(monitor=monitor, data_dir=data_dir) as client:
+        alerts = list(client.alerts.list(state=AlertState(state) if state else None, monitor=monitor_name))
+    if as_json:
+        print_json(alerts)
+        return
+    table = Table("id", "state", "monitor", "variant", "check", "feature", "windows", "since", "what")
+    for alert in alerts:
+        held = f"{alert.state.value} (seen by {alert.acknowledged_by})" if alert.acknowledged_by else alert.state.value
+        what, since = alert.description, when(alert.since)
+        table.row(alert.id, held, alert.monitor, alert.variant, alert.check, alert.feature, alert.history, since, what)
+    table.show(empty="no alerts")
+
+
+@app.command()
+def ack(
+    id: Annotated[str, typer.Argument(help="Id of the alert.")],
+    *,
+    by: Annotated[str, typer.Option(help="Who looks after it; without it the user's name.")] = "",
+    as_json: JsonFlag = False,
+    monitor: MonitorUrl = "",
+    data_dir: DataDir = DATA_DIR,
+) -> None:
+    """Say that somebody looks after an alert: nothing more is sent until its state changes.
+
+    [bold]Examples[/]
+
+      vedette alert ack 5f1c0a
+    """
+    with connect(monitor=monitor, data_dir=data_dir) as client:
+        alert = client.alerts.acknowledge(id, by=by or getpass.getuser())
+    if as_json:
+        print_json(alert)
+    else:
+        typer.echo(f"{alert.id} is looked after by {alert.acknowledged_by}")
+
+
+@app.command()
+def silence(
+    *,
+    duration: Annotated[str, typer.Option("--for", help="How long: 30m, 2h, 1d.")] = "1h",
+    monitor_name: Annotated[str, typer.Option("--of", help="Alerts of this monitor.")] = "",
+    endpoint: Annotated[str, typer.Option(help="Alerts of this endpoint.")] = "",
+    feature: Annotated[str, typer.Option(help="Alerts of this feature.")] = "",
+    comment: Annotated[str, typer.Option(help="Why.")] = "",
+    as_json: JsonFlag = False,
+    monitor: MonitorUrl = "",
+    data_dir: DataDir = DATA_DIR,
+) -> None:
+    """Send nothing about what matches for a while; alerts go on changing state.
+
+    [bold]Examples[/]
+
+      vedette alert silence --endpoint breast-cancer --for 2h --comment "planned re-training"
+    """
+    if not (monitor_name or endpoint or feature):
+        raise typer.BadParameter("say what: --of, --endpoint or --feature", param_hint="--of")
+    with connect(monitor=monitor, data_dir=data_dir) as client:
+        made = client.alerts.silence(
+            for_s=seconds_of(duration, "--for"),
+            monitor=monitor_name,
+            endpoint=endpoint,
+            feature=feature,
+            comment=comment,
+        )
+    if as_json:
+        print_json(made)
+    else:
+        typer.echo(f"silence {made.id} until {when(made.until)}")
+
+
+@app.command()
+def silences(*, as_json: JsonFlag = False, monitor: MonitorUrl = "", data_dir: DataDir = DATA_DIR) -> None:
+    """List silences in force.
+
+    [bold]Examples[/]
+
+      vedette alert silences
+    """
+    with connect(monitor=monitor, data_dir=data_dir) as client:
+        found = list(client.alerts.silences())
+    if as_json:
+        print_json(found)
+        return
+    table = Table("id", "until", "monitor", "endpoint", "feature", "comment")
+    for made in found:
+        table.row(made.id, when(made.until), made.monitor, made.endpoint, made.feature, made.comment)
+    table.show(empty="no silences")
+
+
+@app.command()
+def unsilence(
+    id: Annotated[str, typer.Argument(help="Id of the silence.")],
+    *,
+    monitor: MonitorUrl = "",
+    data_dir: DataDir = DATA_DIR,
+) -> None:
+    """End a silence now.
+
+    [bold]Examples[/]
+
+      vedette alert unsilence 7d02
+    """
+    with connect(monitor=monitor, data_dir=data_dir) as client:
+        client.alerts.end_silence(id)
+    typer.echo(f"silence {id} is over")
