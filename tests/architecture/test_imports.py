@@ -22,8 +22,6 @@ EDGES = {
         "service.py": "the wiring: knows everything",
         "http.py": "HTTP routes",
         "documents.py": "bodies of the HTTP routes as pydantic models",
-        "guard.py": "ASGI middleware over the JSON routes",
-        "problems.py": "errors as answers of FastAPI",
         "rpc.py": "gRPC methods",
         "messages.py": "core's classes to and from protobuf",
         "client.py": "the registry's port over gRPC, for other services",

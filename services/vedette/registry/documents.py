@@ -5,34 +5,17 @@ Rule: an unknown key is an error, and numbers are numbers: nothing is guessed fr
 
 from __future__ import annotations
 
-from typing import Annotated, Generic, Literal, TypeVar
+from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
+from vedette.chassis.control.documents import Document, Flag, Integer, Number, Positive
 from vedette.core.errors import InvalidArgument
 from vedette.core.models import ApprovalStatus, CaptureSettings, Limits, SessionOptions
 from vedette.registry.endpoints import Choice, ConfigDraft, StepDraft, VariantDraft, parse_choice
 from vedette.registry.versions import Completion, Details
 
-Item = TypeVar("Item")
-Integer = Annotated[int, Field(strict=True, ge=-(2**31), lt=2**31)]
-Positive = Annotated[int, Field(strict=True, ge=1, lt=2**31)]
-Number = Annotated[float, Field(strict=True, allow_inf_nan=False)]
-Flag = Annotated[bool, Field(strict=True)]
 VersionChoice = Annotated[Positive | str, Field(description="A version number, or @alias: the one it names now.")]
-
-
-class Document(BaseModel):
-    """A JSON object whose keys are all known."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=())
-
-
-class Page(BaseModel, Generic[Item]):
-    """One page of a list; an empty token follows the last."""
-
-    items: list[Item]
-    next_page_token: str
 
 
 class ModelCreate(Document):
@@ -226,16 +209,6 @@ class Rollback(Document):
     """Where to go back to; absent: to what served before."""
 
     generation: Positive | None = None
-
-
-class Problem(BaseModel):
-    """An error (RFC 9457)."""
-
-    type: str
-    title: str
-    status: int
-    detail: str
-    code: str
 
 
 def _choice(version: int | str) -> Choice:

@@ -9,11 +9,14 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Annotated
 
-from fastapi import APIRouter, Depends, FastAPI, Query, Request, Response
+from fastapi import Depends, FastAPI, Query, Request, Response
 from fastapi.responses import StreamingResponse
 from pydantic import ValidationError
 
 from vedette.chassis.auth import Action
+from vedette.chassis.control.application import control_app, control_router
+from vedette.chassis.control.documents import Limit, Page, Token
+from vedette.chassis.control.problems import first_problem
 from vedette.core.errors import InvalidArgument, NotFound
 from vedette.core.models import ApprovalStatus, Endpoint, EndpointStatus, Generation, Model, ModelVersion, check_name
 from vedette.registry.deployments import Listing
@@ -26,17 +29,13 @@ from vedette.registry.documents import (
     ImportRequest,
     ModelChange,
     ModelCreate,
-    Page,
-    Problem,
     Rollback,
     UploadCommit,
     UploadOpened,
     VersionChange,
     Weights,
 )
-from vedette.registry.guard import JsonGuard
 from vedette.registry.imports import read_chunks
-from vedette.registry.problems import first_problem, install_problems
 
 ACTIONS: dict[tuple[str, str], Action] = {
     ("GET", "/openapi.json"): "read",
@@ -77,17 +76,8 @@ UPLOADS = (("POST", "/v1/models/{model}/versions"), ("PUT", "/v1/uploads/{upload
 
 def build_app(desk: Desk, *, version: str, max_json_bytes: int) -> FastAPI:
     """The ASGI application over these parts of the registry."""
-    app = FastAPI(
-        title="vedette registry",
-        version=version,
-        docs_url=None,  # the stock pages load scripts from a CDN
-        redoc_url=None,
-        redirect_slashes=False,
-    )
+    app = control_app("vedette registry", router, version=version, max_json_bytes=max_json_bytes, uploads=UPLOADS)
     app.state.desk = desk
-    app.router.routes.extend(router.routes)  # flat, so that start-up can hold each against `ACTIONS`
-    app.add_middleware(JsonGuard, max_bytes=max_json_bytes, uploads=UPLOADS)
-    install_problems(app)
     return app
 
 
@@ -96,22 +86,8 @@ def _desk(request: Request) -> Desk:
     return desk
 
 
-def _known_query(request: Request) -> None:
-    """Refuse query parameters that the route does not have: a misspelt filter would list everything."""
-    known = {field.alias for field in request.scope["route"].dependant.query_params}
-    unknown = sorted(set(request.query_params) - known)
-    if unknown:
-        raise InvalidArgument(f"there is no query parameter {unknown[0][:80]!r} here")
-
-
-router = APIRouter(
-    prefix="/v1",
-    dependencies=[Depends(_known_query)],
-    responses={"default": {"model": Problem, "description": "An error (RFC 9457)."}},
-)
+router = control_router()
 Asked = Annotated[Desk, Depends(_desk)]
-Limit = Annotated[int, Query(ge=1, le=100)]
-Token = Annotated[str, Query(max_length=1000)]
 
 
 @router.post("/models", status_code=201)
