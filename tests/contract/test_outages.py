@@ -128,7 +128,7 @@ def test_a_connection_given_back_after_the_end_is_closed(tmp_path: Path) -> None
     with catalog.read() as snapshot:
         catalog.close()
         assert snapshot.model_count() == 0
-    assert "Connections in pool: 0" in catalog._engine.pool.status()
+    assert "Connections in pool: 0" in catalog._database.engine.pool.status()
 
 
 def test_writes_are_on_disk_before_they_are_acknowledged(tmp_path: Path) -> None:

@@ -145,7 +145,7 @@ def test_the_catalogs_password_comes_from_a_file(
     settings = RegistrySettings(data_dir=tmp_path, catalog_url=url, catalog_password_file=file)
     place: Any = None  # the registry has no use for it
     modules.SERVICES["registry"].build(settings, CellMetrics.alone(), place)
-    assert made[0]._engine.url.password == password
+    assert made[0]._database.engine.url.password == password
     assert "s3cret" not in repr(settings)
     file.unlink()
     with pytest.raises(ConfigurationError, match="cannot be read"):

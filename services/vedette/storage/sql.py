@@ -1,110 +1,24 @@
-"""The catalog on SQLite and PostgreSQL: connections, turns to write, and what their errors mean.
+"""The catalog on SQLite and PostgreSQL.
 
-Rule: whatever is acknowledged is on disk (SQLite: WAL with synchronous=FULL; PostgreSQL: synchronous_commit
-is never off here), and writers take turns over threads and processes, so that revisions come in commit order.
+Rule: writers take turns over threads and processes (`Database`), so that revisions come in commit order.
 """
 
 from __future__ import annotations
 
-import fcntl
-import sqlite3
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
-from typing import Any
 
-from sqlalchemy import URL, Connection, Engine, create_engine, event, make_url, text
-from sqlalchemy.exc import DataError, DBAPIError, StatementError
-from sqlalchemy.exc import IntegrityError as SqlIntegrityError
-from sqlalchemy.exc import TimeoutError as PoolTimeout
-
-from vedette.core.errors import DataLoss, InvalidArgument, Unavailable
 from vedette.storage.bell import ChangeBell
+from vedette.storage.database import BUSY_TIMEOUT_S, Database
 from vedette.storage.migrations import upgrade
 from vedette.storage.sql_snapshot import SqlSnapshot
 from vedette.storage.sql_transaction import SqlTransaction
 
 KEPT_CHANGES = 10_000
 """Default length of the log of changes that is kept in full."""
-BUSY_TIMEOUT_S = 30.0
-"""Default time to wait for a turn to write, or for a connection, before a caller is told to come back."""
 _POLL_S = 0.1
 _TURN = 0x7665_6465_7474_65
 """Key of the PostgreSQL advisory lock that is the turn to write ("vedette")."""
-
-
-@contextmanager
-def store_errors() -> Iterator[None]:
-    """Turn what a database says into an error a caller may read.
-
-    Raises:
-        InvalidArgument: a value that the database cannot hold.
-        DataLoss: the database file is damaged.
-        Unavailable: everything else that a database can suffer from.
-    """
-    try:
-        yield
-    except SqlIntegrityError:
-        raise  # checks come before writes, so this is a defect of ours: shown as one
-    except DataError as error:
-        raise InvalidArgument("the catalog cannot hold this value") from error
-    except DBAPIError as error:
-        raise _unavailable(error.orig) from error
-    except sqlite3.Error as error:
-        raise _unavailable(error) from error
-    except StatementError as error:
-        raise InvalidArgument("the catalog cannot hold this value") from error
-    except PoolTimeout as error:
-        raise Unavailable("the catalog is busy: no connection became free") from error
-
-
-def _unavailable(cause: BaseException | None) -> Unavailable | DataLoss:
-    said = str(cause)
-    if "database or disk is full" in said or getattr(cause, "sqlstate", "") == "53100":
-        return Unavailable("the catalog is out of disk space; nothing was stored")
-    if "malformed" in said or "not a database" in said:
-        return DataLoss("the catalog's database file is damaged")
-    if "locked" in said or "lock timeout" in said:
-        return Unavailable("the catalog is busy: another writer holds it for too long")
-    return Unavailable("the catalog's database is down or out of reach")
-
-
-def _begin_sqlite(connection: Connection) -> None:
-    # A transaction that begins by reading and then writes cannot wait for another writer: it fails at once.
-    writes = connection.get_execution_options().get("writes", False)
-    connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
-
-
-def _sqlite_engine(url: URL, busy_timeout_s: float) -> Engine:
-    def tune(connection: sqlite3.Connection, _: object) -> None:
-        connection.isolation_level = None  # SQLAlchemy says BEGIN, see `_begin_sqlite`
-        for pragma in ("foreign_keys=ON", "synchronous=FULL", f"busy_timeout={int(busy_timeout_s * 1000)}"):
-            connection.execute(f"PRAGMA {pragma}")
-
-    engine = create_engine(url, pool_size=16, max_overflow=16, pool_timeout=busy_timeout_s)
-    event.listen(engine, "connect", tune)
-    event.listen(engine, "begin", _begin_sqlite)
-    return engine
-
-
-def _postgres_engine(url: URL, busy_timeout_s: float) -> Engine:
-    milliseconds = int(busy_timeout_s * 1000)
-
-    def tune(connection: Any, _: object) -> None:
-        with connection.cursor() as cursor:
-            cursor.execute(f"SET lock_timeout = {milliseconds}")
-            cursor.execute(f"SET statement_timeout = {2 * milliseconds}")
-            # A client that hangs or lost its network while it has the turn gives it up after this time.
-            cursor.execute(f"SET idle_in_transaction_session_timeout = {2 * milliseconds}")
-            off = "current_setting('synchronous_commit') = 'off'"
-            cursor.execute(f"SELECT set_config('synchronous_commit', 'on', false) WHERE {off}")
-        connection.commit()
-
-    sizes: dict[str, Any] = {"pool_size": 8, "max_overflow": 8, "pool_timeout": busy_timeout_s}
-    engine = create_engine(url, pool_pre_ping=True, connect_args={"connect_timeout": 10}, **sizes)
-    event.listen(engine, "connect", tune)
-    return engine
 
 
 class SqlCatalog:
@@ -125,90 +39,25 @@ class SqlCatalog:
         kept_changes: int = KEPT_CHANGES,
         busy_timeout_s: float = BUSY_TIMEOUT_S,
     ) -> None:
-        self._url = make_url(url)
-        self._sqlite = self._url.get_backend_name() == "sqlite"
-        if password and not self._sqlite and not self._url.password:
-            self._url = self._url.set(password=password)
-        if not self._sqlite and self._url.get_backend_name() != "postgresql":
-            raise ValueError(f"the catalog runs on sqlite and postgresql, not {self._url.get_backend_name()!r}")
-        if self._sqlite and self._url.database in {None, "", ":memory:"}:
-            raise ValueError("the catalog needs a database file; MemoryCatalog keeps everything in memory")
-        self._engine = (_sqlite_engine if self._sqlite else _postgres_engine)(self._url, busy_timeout_s)
-        self._busy_timeout_s = busy_timeout_s
+        self._database = Database(url, noun="catalog", turn=_TURN, password=password, busy_timeout_s=busy_timeout_s)
         self._kept_changes = kept_changes
-        self._turn = threading.Lock()
         self._bell = ChangeBell()
-        self._closed = threading.Event()
 
     def migrate(self) -> None:
-        with store_errors(), self._one_migration(), self._writing() as connection:
-            upgrade(connection)
-
-    @contextmanager
-    def _one_migration(self) -> Iterator[None]:
-        """Make SQLite's file, one process at a time: the switch to WAL does not wait for a busy database."""
-        if not self._sqlite:
-            yield  # the turn to write is enough
-            return
-        file = Path(self._url.database or "")
-        try:
-            file.parent.mkdir(parents=True, exist_ok=True)
-            lock = file.with_name(f"{file.name}.lock").open("ab")
-        except OSError as error:
-            raise Unavailable("the catalog's folder cannot be written to") from error
-        with lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)
-            connection = self._engine.raw_connection()  # outside of any transaction, as this pragma must be
-            try:
-                connection.cursor().execute("PRAGMA journal_mode=WAL")
-            finally:
-                connection.close()
-            yield
+        self._database.migrate(upgrade)
 
     @contextmanager
     def transaction(self) -> Iterator[SqlTransaction]:
-        with store_errors():
-            with self._my_turn(), self._writing() as connection:
-                transaction = SqlTransaction(connection, self._kept_changes)
-                yield transaction
-            if transaction.changed:
-                self._bell.ring()
-
-    @contextmanager
-    def _my_turn(self) -> Iterator[None]:
-        """Queue up inside the process first: SQLite's own waiting is polling, which is neither fair nor fast."""
-        if not self._turn.acquire(timeout=self._busy_timeout_s):
-            raise Unavailable("the catalog is busy: another transaction has not ended")
-        try:
-            yield
-        finally:
-            self._turn.release()
-
-    @contextmanager
-    def _writing(self) -> Iterator[Connection]:
-        with self._connected(writes=True) as connection:
-            if not self._sqlite:
-                # Released by the commit, after the transaction has become visible: so revisions come in order.
-                connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _TURN})
-            yield connection
+        with self._database.writing() as connection:
+            transaction = SqlTransaction(connection, self._kept_changes)
+            yield transaction
+        if transaction.changed:
+            self._bell.ring()
 
     @contextmanager
     def read(self) -> Iterator[SqlSnapshot]:
-        isolation = {} if self._sqlite else {"isolation_level": "REPEATABLE READ"}
-        with store_errors(), self._connected(**isolation) as connection:
+        with self._database.reading() as connection:
             yield SqlSnapshot(connection)
-
-    @contextmanager
-    def _connected(self, **options: Any) -> Iterator[Connection]:
-        """A connection in a transaction, committed at the end of the block and rolled back by an exception."""
-        if self._closed.is_set():
-            raise Unavailable("the catalog is closed")
-        try:
-            with self._engine.connect().execution_options(**options) as connection, connection.begin():
-                yield connection
-        finally:
-            if self._closed.is_set():  # given back after `close` had emptied the pool
-                self._engine.pool.dispose()
 
     def wait_for_change(self, after: int, timeout_s: float) -> int:
         return self._bell.wait_for(self._newest, after, timeout_s=timeout_s, poll_s=_POLL_S)
@@ -218,6 +67,5 @@ class SqlCatalog:
             return snapshot.log().newest
 
     def close(self) -> None:
-        self._closed.set()
+        self._database.close()
         self._bell.close()
-        self._engine.pool.dispose()

@@ -7,12 +7,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from alembic import command
-from alembic.config import Config
-from alembic.util import CommandError
 from sqlalchemy import Connection
 
-from vedette.core.errors import Conflict
+from vedette.storage import database
 
 
 def upgrade(connection: Connection) -> None:
@@ -21,13 +18,4 @@ def upgrade(connection: Connection) -> None:
     Raises:
         Conflict: the schema is newer than this program.
     """
-    config = Config()
-    config.set_main_option("script_location", str(Path(__file__).parent).replace("%", "%%"))
-    config.set_main_option("path_separator", "os")
-    config.attributes["connection"] = connection
-    try:
-        command.upgrade(config, "head")
-    except CommandError as error:
-        if "Can't locate revision" not in str(error):
-            raise
-        raise Conflict("the catalog was written by a newer vedette; run that version or restore a backup") from error
+    database.upgrade(connection, Path(__file__).parent, "catalog")
