@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from vedette.chassis.service import Service
     from vedette.chassis.supervisor import ServicePlan
     from vedette.chassis.telemetry import CellMetrics
+    from vedette.core.ports import EventStream
 
 log = logging.getLogger(__name__)
 
@@ -62,12 +63,26 @@ class _Installed:
             raise Unavailable(f"{self._name} needs {error.name}, which is not installed: {advice}") from error
 
 
+def _stream(settings: ServiceSettings, metrics: CellMetrics) -> EventStream:
+    from vedette.chassis.config import ConfigurationError
+    from vedette.storage.sqlite_stream import SqliteEventStream
+
+    scheme, _, folder = settings.stream_url.partition(":///")
+    if settings.stream_url and (scheme != "sqlite" or not folder):
+        raise ConfigurationError(f"stream_url is sqlite:///<folder>, not {settings.stream_url[:200]!r}")
+    return SqliteEventStream(
+        Path(folder) if folder else settings.data_dir / "stream",
+        retention_s=settings.stream_retention_hours * 3600,
+        retention_bytes=settings.stream_retention_bytes,
+        metrics=metrics,
+    )
+
+
 def _registry(settings: Any, metrics: CellMetrics, place: Place) -> Service:  # noqa: ARG001
     from vedette.chassis.config import read_secret
     from vedette.core.clock import SystemClock
     from vedette.registry.service import RegistryPorts, build
     from vedette.storage.files import FileArtifactStore
-    from vedette.storage.memory import MemoryEventStream
     from vedette.storage.sql import SqlCatalog
 
     folder = settings.data_dir / "registry"
@@ -79,7 +94,7 @@ def _registry(settings: Any, metrics: CellMetrics, place: Place) -> Service:  # 
         RegistryPorts(
             catalog=catalog,
             artifacts=FileArtifactStore(folder / "artifacts"),
-            stream=MemoryEventStream(),
+            stream=_stream(settings, metrics),
             metrics=metrics,
             clock=SystemClock(),
         ),
@@ -90,7 +105,6 @@ def _inference(settings: Any, metrics: CellMetrics, place: Place) -> Service:
     from vedette.core.clock import SystemClock
     from vedette.inference.service import InferencePorts, build
     from vedette.registry.client import GrpcRegistry
-    from vedette.storage.memory import MemoryEventStream
 
     address = settings.registry_address
     if "registry_address" not in settings.model_fields_set:  # nothing was asked for: the one beside us
@@ -98,7 +112,7 @@ def _inference(settings: Any, metrics: CellMetrics, place: Place) -> Service:
     return build(
         settings,
         InferencePorts(
-            registry=GrpcRegistry(address), stream=MemoryEventStream(), metrics=metrics, clock=SystemClock()
+            registry=GrpcRegistry(address), stream=_stream(settings, metrics), metrics=metrics, clock=SystemClock()
         ),
     )
 

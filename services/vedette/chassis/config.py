@@ -45,6 +45,12 @@ class ServiceSettings(BaseModel):
     """Worker processes that share the ports."""
     data_dir: Path = Path(".vedette")
     """Folder for everything the service keeps; made when absent."""
+    stream_url: str = ""
+    """The metrics stream, sqlite:///<folder>, the same for all services of a host; empty: `stream` in the data folder."""
+    stream_retention_hours: float = Field(default=72.0, gt=0)
+    """Hours that the metrics stream keeps a message."""
+    stream_retention_bytes: int = Field(default=2 * 1024 * 1024 * 1024, ge=1024 * 1024)
+    """Bytes on disk that the metrics stream keeps of each topic."""
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
     """The least important level that is logged."""
     log_format: Literal["json", "text"] = "json"

@@ -11,7 +11,7 @@ from vedette.core.events import Delivery, Message
 from vedette.core.ports import EventStream
 
 
-def message(text: str) -> Message:
+def message(text: str, sequence: int = 7) -> Message:
     """A message whose every field is filled in."""
     return Message(key="house", value=text.encode(), content_type="text/plain", producer="p1", sequence=7)
 

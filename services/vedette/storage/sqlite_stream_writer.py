@@ -1,0 +1,315 @@
+"""The thread that writes one topic: everything that waits goes into one transaction and one fsync.
+
+Rule: a publish is answered after its commit, or with the error of its commit; the event loop never waits for a disk.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import queue
+import sqlite3
+import threading
+import time
+from collections import OrderedDict
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+from vedette.core.errors import Internal, Overloaded, Unavailable, VedetteError
+from vedette.core.events import Message, Topic
+from vedette.storage.sqlite_stream_records import (
+    check_message,
+    fingerprint,
+    is_damage,
+    place,
+    stream_errors,
+    to_row,
+)
+from vedette.storage.sqlite_stream_segments import Segment, TopicFiles, connect
+
+log = logging.getLogger(__name__)
+
+MAX_WAITING_BYTES = 256 << 20
+"""Messages of a topic that may wait for the disk, together."""
+_COMMIT_BYTES = 16 << 20
+"""A transaction takes no further publish beyond this."""
+_REMEMBERED = 1_000
+"""Newest messages of each producer whose repetition is noticed."""
+_PRODUCERS = 256
+"""Producers whose newest messages are remembered."""
+
+
+@dataclass(frozen=True, slots=True)
+class Retention:
+    """What a topic keeps. Segments are rolled so that whole files go."""
+
+    seconds: float
+    bytes: int
+
+    @property
+    def segment_bytes(self) -> int:
+        """Size at which a segment is full: a sixteenth of the topic."""
+        return max(self.bytes // 16, 64 << 10)
+
+    @property
+    def segment_seconds(self) -> float:
+        """Age at which a segment is full: an eighth of the time kept."""
+        return self.seconds / 8
+
+
+@dataclass(slots=True)
+class _Publish:
+    """One call of `publish` that waits."""
+
+    messages: Sequence[Message]
+    size: int
+    loop: asyncio.AbstractEventLoop
+    answer: asyncio.Future[list[int]] = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.answer = self.loop.create_future()
+
+
+class Remembered:
+    """The offsets of each producer's newest messages, by sequence and content."""
+
+    def __init__(self) -> None:
+        self._producers: OrderedDict[str, OrderedDict[tuple[int, int], int]] = OrderedDict()
+
+    def find(self, message: Message, crc: int) -> int | None:
+        """Where this very message was stored before; None if it was not, or long ago."""
+        known = self._producers.get(message.producer) if message.producer else None
+        return None if known is None else known.get((message.sequence, crc))
+
+    def note(self, producer: str, sequence: int, crc: int, offset: int) -> None:
+        """Remember a stored message, and forget the oldest beyond the bounds."""
+        if not producer:
+            return
+        known = self._producers.setdefault(producer, OrderedDict())
+        self._producers.move_to_end(producer)
+        known[sequence, crc] = offset
+        if len(known) > _REMEMBERED:
+            known.popitem(last=False)
+        if len(self._producers) > _PRODUCERS:
+            self._producers.popitem(last=False)
+
+
+class TopicWriter:
+    """Appends to one topic. `publish` belongs to event loops, everything else to the thread."""
+
+    def __init__(
+        self,
+        topic: Topic,
+        files: TopicFiles,
+        *,
+        retention: Retention,
+        busy_timeout_s: float,
+        stored: Callable[[int], None],
+    ) -> None:
+        self._topic = topic
+        self._files = files
+        self._retention = retention
+        self._busy_timeout_s = busy_timeout_s
+        self._stored = stored
+        self._queue: queue.SimpleQueue[_Publish | None] = queue.SimpleQueue()
+        self._waiting_bytes = 0
+        self._lock = threading.Lock()
+        self._thread: threading.Thread | None = None
+        self._closed = False
+        self._open: tuple[Segment, sqlite3.Connection] | None = None
+        self._remembered = Remembered()
+        self._end = -1
+        self._swept = 0.0
+
+    async def publish(self, messages: Sequence[Message]) -> list[int]:
+        """Hand the messages to the thread and wait for their commit."""
+        size = sum(map(check_message, messages))
+        waiting = _Publish(messages, size, asyncio.get_running_loop())
+        with self._lock:
+            if self._closed:
+                raise Unavailable("the stream is closed")
+            if self._waiting_bytes and self._waiting_bytes + size > MAX_WAITING_BYTES:
+                raise Overloaded("too much waits to be written to the stream")
+            self._waiting_bytes += size
+            if self._thread is None:
+                self._thread = threading.Thread(target=self._run, name=f"stream-{self._topic}", daemon=True)
+                self._thread.start()
+            self._queue.put(waiting)
+        return await waiting.answer
+
+    def close(self) -> None:
+        """Write what waits, end the thread and wait for it."""
+        with self._lock:
+            self._closed = True
+            thread = self._thread
+            self._queue.put(None)
+        if thread is not None:
+            thread.join()
+
+    def _run(self) -> None:
+        while (batch := self._take()) is not None:
+            result: list[list[int]] | VedetteError
+            try:
+                with stream_errors():
+                    result = self._write([message for waiting in batch for message in waiting.messages], batch)
+            except VedetteError as error:
+                self._drop_connection()
+                result = error
+            except Exception:
+                log.exception("a defect kept messages from being stored", extra={"topic": self._topic})
+                self._drop_connection()
+                result = Internal("the messages could not be stored")
+            with self._lock:
+                self._waiting_bytes -= sum(waiting.size for waiting in batch)
+            self._answer(batch, result)
+        self._drop_connection()
+
+    def _take(self) -> list[_Publish] | None:
+        """Everything that waits, up to the size of a transaction; None at the end."""
+        first = self._queue.get()
+        if first is None:
+            return None
+        batch, size = [first], first.size
+        while size < _COMMIT_BYTES:
+            try:
+                following = self._queue.get_nowait()
+            except queue.Empty:
+                break
+            if following is None:
+                self._queue.put(None)
+                break
+            batch.append(following)
+            size += following.size
+        return batch
+
+    def _answer(self, batch: list[_Publish], result: list[list[int]] | VedetteError) -> None:
+        by_loop: dict[asyncio.AbstractEventLoop, list[tuple[_Publish, list[int] | VedetteError]]] = {}
+        for index, waiting in enumerate(batch):
+            answer = result if isinstance(result, VedetteError) else result[index]
+            by_loop.setdefault(waiting.loop, []).append((waiting, answer))
+        for loop, answers in by_loop.items():
+            try:
+                loop.call_soon_threadsafe(self._resolve, answers)
+            except RuntimeError:  # the loop ended before its messages were stored; nobody waits
+                continue
+
+    def _resolve(self, answers: list[tuple[_Publish, list[int] | VedetteError]]) -> None:
+        for waiting, answer in answers:
+            if waiting.answer.done():
+                continue
+            if isinstance(answer, VedetteError):
+                waiting.answer.set_exception(answer)
+            else:
+                waiting.answer.set_result(answer)
+        self._stored(self._end)
+
+    def _write(self, messages: list[Message], batch: list[_Publish]) -> list[list[int]]:
+        self._files.prepare()
+        with self._files.turn(self._busy_timeout_s):
+            try:
+                offsets = self._append(messages)
+            except sqlite3.Error as error:
+                if not is_damage(error):
+                    raise
+                log.error("the newest segment is damaged; a new one begins", extra={"topic": self._topic})
+                self._roll(self._beyond(self._files.segments()[-1]))
+                offsets = self._append(messages)
+        split, position = [], 0
+        for waiting in batch:
+            split.append(offsets[position : position + len(waiting.messages)])
+            position += len(waiting.messages)
+        return split
+
+    def _append(self, messages: list[Message]) -> list[int]:
+        segment, db = self._newest()
+        db.execute("BEGIN IMMEDIATE")
+        try:
+            end = self._catch_up(segment, db)
+            offsets, fresh = self._place(messages, end)
+            db.executemany("INSERT INTO message VALUES (?, ?, ?, ?, ?, ?, ?)",
+                           (to_row(self._topic, offset, message) for offset, message, _ in fresh))  # fmt: skip
+            db.execute("COMMIT")
+        except BaseException:
+            if db.in_transaction:
+                db.execute("ROLLBACK")
+            raise
+        for offset, message, crc in fresh:
+            self._remembered.note(message.producer, message.sequence, crc, offset)
+        self._end = end + len(fresh)
+        self._files.write_mark(self._end)
+        return offsets
+
+    def _place(self, messages: list[Message], end: int) -> tuple[list[int], list[tuple[int, Message, int]]]:
+        """An offset for each message, and those that are not stored yet with theirs."""
+        offsets: list[int] = []
+        fresh: list[tuple[int, Message, int]] = []
+        now: dict[tuple[str, int, int], int] = {}
+        for message in messages:
+            crc = fingerprint(message)
+            identity = (message.producer, message.sequence, crc)
+            offset = self._remembered.find(message, crc) if identity not in now else now[identity]
+            if offset is None:
+                offset = end + len(fresh)
+                fresh.append((offset, message, crc))
+                if message.producer:
+                    now[identity] = offset
+            offsets.append(offset)
+        return offsets, fresh
+
+    def _catch_up(self, segment: Segment, db: sqlite3.Connection) -> int:
+        """The end of the topic; what others wrote since our last turn is remembered as well."""
+        (newest,) = db.execute("SELECT max(rowid) FROM message").fetchone()
+        end = max(segment.first if newest is None else newest + 1, self._files.read_mark() or 0)
+        if end != self._end:
+            since = max(self._end, end - _REMEMBERED, segment.first)
+            rows = db.execute("SELECT rowid, crc, sequence, producer FROM message WHERE rowid >= ?", (since,))
+            for offset, crc, sequence, producer in rows:
+                self._remembered.note(producer.decode(), sequence, crc ^ place(self._topic, offset), offset)
+        return end
+
+    def _newest(self) -> tuple[Segment, sqlite3.Connection]:
+        segments = self._files.segments()
+        if not segments:
+            return self._roll(self._files.read_mark() or 0)
+        if self._open is None or self._open[0] != segments[-1]:
+            self._drop_connection()
+            self._open = segments[-1], connect(segments[-1].path)
+        if self._full(segments[-1]):
+            (newest,) = self._open[1].execute("SELECT max(rowid) FROM message").fetchone()
+            if newest is not None:
+                return self._roll(max(newest + 1, self._files.read_mark() or 0))
+        return self._open
+
+    def _full(self, segment: Segment) -> bool:
+        age = time.time() - segment.made
+        return segment.size >= self._retention.segment_bytes or age >= self._retention.segment_seconds
+
+    def _roll(self, first: int) -> tuple[Segment, sqlite3.Connection]:
+        self._drop_connection()
+        segment = self._files.create(first)
+        self._open = segment, connect(segment.path)
+        self._drop_old()
+        return self._open
+
+    def _drop_old(self) -> None:
+        """Remove segments that are too old, and the oldest while there are too many bytes; never the newest."""
+        segments = self._files.segments()
+        room = self._retention.bytes - self._retention.segment_bytes
+        sizes = [segment.size for segment in segments[:-1]]
+        for index, segment in enumerate(segments[:-1]):
+            too_old = time.time() - segments[index + 1].made > self._retention.seconds
+            if too_old or sum(sizes[index:]) > room:
+                segment.remove()
+
+    def _beyond(self, segment: Segment) -> int:
+        """An offset that no message of a damaged segment has: the mark, else more than it has room for."""
+        mark = self._files.read_mark()
+        return max(mark, segment.first + 1) if mark is not None else segment.first + segment.size // 16 + 1
+
+    def _drop_connection(self) -> None:
+        if self._open is not None:
+            opened, self._open = self._open, None
+            try:
+                opened[1].close()
+            except sqlite3.Error:
+                log.warning("a segment could not be closed properly", extra={"topic": self._topic})
