@@ -16,6 +16,7 @@ from vedette.core.errors import Conflict, DataLoss, Unavailable
 from vedette.storage.sql import SqlCatalog
 from vedette.storage.tables import metadata
 from vedette.testing.postgres import PostgresServer
+from vedette.testing.samples import baseline, model_version
 
 
 def migrate(url: str) -> None:
@@ -74,6 +75,26 @@ def test_many_starts_at_once_migrate_once(tmp_path: Path) -> None:
     catalog = SqlCatalog(url)
     with catalog.read() as snapshot:
         assert snapshot.log().newest == 0
+    catalog.close()
+
+
+def test_a_store_from_before_baselines_keeps_what_it_has(tmp_path: Path) -> None:
+    """Brought from the first schema to the newest, its versions are there and can have baselines."""
+    url = f"sqlite:///{tmp_path}/a.db"
+    migrate(url)
+    engine = create_engine(url)
+    with engine.begin() as connection:  # what the first migration alone leaves
+        connection.execute(text("DROP TABLE baselines"))
+        connection.execute(text("UPDATE alembic_version SET version_num = '0001'"))
+        connection.execute(text("INSERT INTO models VALUES ('m', 1, '', 0, 0)"))
+    engine.dispose()
+    catalog = SqlCatalog(url)
+    catalog.migrate()
+    with catalog.transaction() as tx:
+        tx.insert_version(model_version("m", 1))
+        tx.put_baseline(baseline("m", 1, "default"))
+    with catalog.read() as snapshot:
+        assert snapshot.baselines("m", 1, limit=1) == ([baseline("m", 1, "default")], "")
     catalog.close()
 
 

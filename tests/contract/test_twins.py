@@ -16,7 +16,7 @@ from vedette.core.ports import ReplicaReport
 from vedette.ports.catalog import Catalog, CatalogSnapshot, CatalogTransaction
 from vedette.storage.memory import MemoryCatalog
 from vedette.storage.sql import SqlCatalog
-from vedette.testing.samples import deployment, endpoint, endpoint_config, model_version
+from vedette.testing.samples import baseline, deployment, endpoint, endpoint_config, model_version
 
 name = st.sampled_from(["a", "A", "b.c"])
 number = st.integers(1, 4)
@@ -49,6 +49,8 @@ steps = st.one_of(
     step("delete_version", name, number),
     step("set_alias", name, name, number),
     step("delete_alias", name, name),
+    step("put_baseline", st.builds(lambda n, v, b, c: baseline(n, v, b, content=c), name, number, name, contents)),
+    step("delete_baseline", name, number, name),
     step("insert_endpoint", wanted_endpoints),
     step("update_endpoint", wanted_endpoints),
     step("delete_endpoint", name),
@@ -97,11 +99,13 @@ def everything(snapshot: CatalogSnapshot) -> list[Any]:
     """All that a snapshot can say about the few names of these stories."""
     names = ("a", "A", "b.c")
     digests = [model_version("a", 1, content=bytes(content)).digest for content in ([], [0], [1])]
+    digests += [baseline("a", 1, "a", content=bytes(content)).digest for content in ([], [0], [1])]
     about = [snapshot.models(limit=2), snapshot.models(limit=9, tags={"t": "a"}), snapshot.endpoints(limit=2)]
     about += [snapshot.endpoints(limit=9, model=n) for n in names] + [snapshot.reports(n, since=2.0) for n in names]
     for n in names:
         about += [outcome(lambda n=n: snapshot.versions(n, limit=2))]  # type: ignore[misc]
         about += [outcome(lambda n=n: snapshot.generations(n, limit=2))]  # type: ignore[misc]
+        about += [outcome(lambda n=n, v=v: snapshot.baselines(n, v, limit=2)) for v in (1, 2)]  # type: ignore[misc]
         about += [snapshot.endpoints_naming(n), snapshot.endpoints_naming(n, 2), snapshot.versions_with(n, digests[0])]
     about += [snapshot.uploads(), snapshot.uploads(expired_at=2.0), snapshot.digests_in_use(digests)]
     about += [snapshot.log(), snapshot.changes(0, 99), snapshot.changes(3, 2), snapshot.desired(0, 99)]

@@ -19,6 +19,7 @@ from vedette.core.models import (
     ModelVersion,
     Upload,
 )
+from vedette.core.monitors import Baseline
 from vedette.core.ports import Change, Deployment, ReplicaReport
 
 
@@ -60,7 +61,11 @@ class CatalogSnapshot(Protocol):
         """The model's versions made of exactly these files, oldest first; their signatures may differ."""
 
     def digests_in_use(self, candidates: Collection[str]) -> set[str]:
-        """Those of `candidates` that some version of some model names."""
+        """Those of `candidates` that some version or baseline of some model names."""
+
+    def baseline(self, model: str, version: int, name: str) -> Baseline: ...
+
+    def baselines(self, model: str, version: int, *, limit: int, after: str = "") -> tuple[list[Baseline], str]: ...
 
     def endpoint(self, name: str) -> Endpoint: ...
 
@@ -116,7 +121,7 @@ class CatalogTransaction(CatalogSnapshot, Protocol):
         """Replace description, tags and `updated_at`; the rest is not read from it."""
 
     def delete_model(self, name: str) -> None:
-        """Delete the model with its versions and aliases. `Conflict` when an endpoint names one of them."""
+        """Delete the model with its versions, aliases and baselines. `Conflict` when an endpoint names one of them."""
 
     def next_version(self, model: str) -> int:
         """Take the next version number: one more than any ever taken, so that numbers are never used twice."""
@@ -127,12 +132,17 @@ class CatalogTransaction(CatalogSnapshot, Protocol):
         """Replace status, description and metadata; the rest is immutable and not read from it."""
 
     def delete_version(self, model: str, version: int) -> None:
-        """Delete the version and the aliases on it. `Conflict` when an endpoint names it."""
+        """Delete the version, the aliases on it and its baselines. `Conflict` when an endpoint names it."""
 
     def set_alias(self, model: str, alias: str, version: int) -> None:
         """Point the alias at the version, wherever it pointed before."""
 
     def delete_alias(self, model: str, alias: str) -> None: ...
+
+    def put_baseline(self, baseline: Baseline) -> None:
+        """Add the baseline to its version, in place of one of that name."""
+
+    def delete_baseline(self, model: str, version: int, name: str) -> None: ...
 
     def insert_endpoint(self, endpoint: Endpoint) -> None:
         """Add the endpoint. `NotFound` when its configuration names a version that does not exist."""

@@ -24,6 +24,7 @@ from vedette.core.models import (
     ModelVersion,
     Upload,
 )
+from vedette.core.monitors import Baseline
 from vedette.core.ports import Change, Deployment, ReplicaReport
 from vedette.ports.catalog import ChangeLog
 from vedette.storage.bell import ChangeBell
@@ -49,6 +50,7 @@ class _State:
     """Model -> the last version number ever taken."""
     versions: dict[tuple[str, int], ModelVersion] = field(default_factory=dict)
     aliases: dict[tuple[str, str], int] = field(default_factory=dict)
+    baselines: dict[tuple[str, int, str], Baseline] = field(default_factory=dict)
     endpoints: dict[str, Endpoint] = field(default_factory=dict)
     generations: dict[tuple[str, int], Generation] = field(default_factory=dict)
     reports: dict[tuple[str, str], tuple[float, ReplicaReport]] = field(default_factory=dict)
@@ -127,7 +129,23 @@ class MemorySnapshot:
         return [version for (owner, _), version in sorted(self._state.versions.items()) if owner == model]
 
     def digests_in_use(self, candidates: Collection[str]) -> set[str]:
-        return set(candidates) & {version.digest for version in self._state.versions.values()}
+        held = (*self._state.versions.values(), *self._state.baselines.values())
+        return set(candidates) & {item.digest for item in held}
+
+    def baseline(self, model: str, version: int, name: str) -> Baseline:
+        what = f"baseline {name!r} of {model}:{version}"
+        return _found(self._state.baselines, (model, version, name), what)
+
+    def baselines(self, model: str, version: int, *, limit: int, after: str = "") -> tuple[list[Baseline], str]:
+        listing = Listing("baselines", limit=limit, filters=(model, version))
+        start = listing.start(after, "")
+        self.version(model, version)
+        found = [
+            baseline
+            for (owner, number, name), baseline in sorted(self._state.baselines.items())
+            if (owner, number) == (model, version) and name > start
+        ]
+        return listing.page(found[: limit + 1], lambda baseline: baseline.name)
 
     def endpoint(self, name: str) -> Endpoint:
         return _found(self._state.endpoints, name, f"endpoint {name!r}")
@@ -254,6 +272,8 @@ class MemoryTransaction(MemorySnapshot):
         del self._state.versions[model, version]
         kept = {key: to for key, to in self._state.aliases.items() if (key[0], to) != (model, version)}
         self._state.aliases = kept
+        of_others = {key: value for key, value in self._state.baselines.items() if key[:2] != (model, version)}
+        self._state.baselines = of_others
 
     def set_alias(self, model: str, alias: str, version: int) -> None:
         self.version(model, version)
@@ -262,6 +282,15 @@ class MemoryTransaction(MemorySnapshot):
     def delete_alias(self, model: str, alias: str) -> None:
         _found(self._state.aliases, (model, alias), f"alias {alias!r} of model {model!r}")
         del self._state.aliases[model, alias]
+
+    def put_baseline(self, baseline: Baseline) -> None:
+        document(baseline)
+        self.version(baseline.model, baseline.version)
+        self._state.baselines[baseline.model, baseline.version, baseline.name] = baseline
+
+    def delete_baseline(self, model: str, version: int, name: str) -> None:
+        self.baseline(model, version, name)
+        del self._state.baselines[model, version, name]
 
     def insert_endpoint(self, endpoint: Endpoint) -> None:
         document(endpoint)

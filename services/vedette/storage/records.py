@@ -22,6 +22,7 @@ from vedette.core.models import (
     ModelVersion,
     Upload,
 )
+from vedette.core.monitors import Baseline
 from vedette.core.ports import Change, Deployment, ReplicaReport
 
 T = TypeVar("T")
@@ -82,6 +83,17 @@ def version_of(row: Row) -> ModelVersion:
         description=row.description,
         metadata=parse(row.metadata, dict[str, str]),
     )
+
+
+def baseline_values(baseline: Baseline) -> Values:
+    """A row of `baselines`."""
+    searched = {column: getattr(baseline, column) for column in ("model", "version", "name", "digest")}
+    return searched | {"document": document(baseline)}
+
+
+def baseline_of(row: Row) -> Baseline:
+    """A baseline from its row."""
+    return parse(row.document, Baseline)
 
 
 def endpoint_values(endpoint: Endpoint) -> Values:

@@ -21,12 +21,14 @@ from vedette.core.models import (
     ModelVersion,
     Upload,
 )
+from vedette.core.monitors import Baseline
 from vedette.core.ports import Change, ReplicaReport
 from vedette.ports.catalog import ChangeLog
 from vedette.storage import records
 from vedette.storage.paging import Listing
 from vedette.storage.tables import (
     aliases,
+    baselines,
     change_log,
     changes,
     endpoint_versions,
@@ -118,9 +120,25 @@ class SqlSnapshot:
     def digests_in_use(self, candidates: Collection[str]) -> set[str]:
         ordered, used = list(candidates), set[str]()
         for begin in range(0, len(ordered), _IN_LIST):
-            part = versions.c.digest.in_(ordered[begin : begin + _IN_LIST])
-            used.update(row.digest for row in self._all(select(versions.c.digest).where(part).distinct()))
+            part = ordered[begin : begin + _IN_LIST]
+            for digest in (versions.c.digest, baselines.c.digest):
+                used.update(row.digest for row in self._all(select(digest).where(digest.in_(part)).distinct()))
         return used
+
+    def baseline(self, model: str, version: int, name: str) -> Baseline:
+        query = self._baselines(model, version).where(baselines.c.name == name)
+        return records.baseline_of(self._one(query, f"baseline {name!r} of {model}:{version}"))
+
+    def baselines(self, model: str, version: int, *, limit: int, after: str = "") -> tuple[list[Baseline], str]:
+        listing = Listing("baselines", limit=limit, filters=(model, version))
+        start = listing.start(after, "")
+        self.version(model, version)
+        query = self._baselines(model, version).where(baselines.c.name > start)
+        rows = self._all(query.order_by(baselines.c.name).limit(limit + 1))
+        return listing.page([records.baseline_of(row) for row in rows], lambda baseline: baseline.name)
+
+    def _baselines(self, model: str, version: int) -> Select[Any]:
+        return select(baselines).where(baselines.c.model == model, baselines.c.version == _numbered(version))
 
     def endpoint(self, name: str) -> Endpoint:
         return records.endpoint_of(self._one(select(endpoints).where(endpoints.c.name == name), f"endpoint {name!r}"))

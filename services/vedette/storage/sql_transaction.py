@@ -13,11 +13,13 @@ from sqlalchemy.sql.elements import ColumnElement
 
 from vedette.core.errors import AlreadyExists, Conflict, NotFound
 from vedette.core.models import Endpoint, Generation, Model, ModelVersion, Upload
+from vedette.core.monitors import Baseline
 from vedette.core.ports import Deployment, ReplicaReport
 from vedette.storage import records
 from vedette.storage.sql_snapshot import SqlSnapshot
 from vedette.storage.tables import (
     aliases,
+    baselines,
     change_log,
     changes,
     endpoint_versions,
@@ -104,6 +106,20 @@ class SqlTransaction(SqlSnapshot):
     def delete_alias(self, model: str, alias: str) -> None:
         if not self._delete(aliases, aliases.c.model == model, aliases.c.alias == alias):
             raise NotFound(f"alias {alias!r} of model {model!r} does not exist")
+
+    def put_baseline(self, baseline: Baseline) -> None:
+        values = records.baseline_values(baseline)
+        self.version(baseline.model, baseline.version)
+        self._delete_baseline(baseline.model, baseline.version, baseline.name)
+        self._insert(baselines, **values)
+
+    def delete_baseline(self, model: str, version: int, name: str) -> None:
+        self.baseline(model, version, name)
+        self._delete_baseline(model, version, name)
+
+    def _delete_baseline(self, model: str, version: int, name: str) -> None:
+        same = (baselines.c.model == model, baselines.c.version == version, baselines.c.name == name)
+        self._delete(baselines, *same)
 
     def insert_endpoint(self, endpoint: Endpoint) -> None:
         values = records.endpoint_values(endpoint)

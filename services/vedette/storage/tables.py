@@ -80,6 +80,18 @@ aliases = Table(
     ForeignKeyConstraint(["model", "version"], ["versions.model", "versions.version"], ondelete="CASCADE"),
 )
 
+baselines = Table(
+    "baselines",
+    metadata,
+    Column("model", name(), nullable=False),
+    Column("version", Integer, nullable=False),
+    Column("name", name(), nullable=False),
+    Column("digest", String(64), nullable=False, index=True),
+    Column("document", Text, nullable=False),  # the whole Baseline
+    PrimaryKeyConstraint("model", "version", "name"),
+    ForeignKeyConstraint(["model", "version"], ["versions.model", "versions.version"], ondelete="CASCADE"),
+)
+
 endpoints = Table(
     "endpoints",
     metadata,

@@ -19,6 +19,7 @@ from vedette.core.models import (
     Variant,
     manifest_digest,
 )
+from vedette.core.monitors import Baseline
 from vedette.core.ports import Deployment
 
 
@@ -42,6 +43,15 @@ def model_version(model: str, version: int, *, content: bytes = b"graph", **fiel
     admission = Admission(run_time_us=12.5, load_time_ms=3.25, memory_bytes=1 << 20)
     given = ModelVersion(
         model, version, manifest_digest(files), files, signature, admission, created_at=1_700_000_000.5
+    )
+    return replace(given, **fields)
+
+
+def baseline(model: str, version: int, name: str, *, content: bytes = b"{}", **fields: Any) -> Baseline:
+    """A baseline whose three files all have this content."""
+    files = tuple(artifact_file(content, path=path) for path in ("constraints.json", "profile.bin", "statistics.json"))
+    given = Baseline(
+        model, version, name, manifest_digest(files), files, rows=400, columns=30, created_at=1_700_000_000.25
     )
     return replace(given, **fields)
 
