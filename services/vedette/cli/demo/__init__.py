@@ -1,0 +1,1 @@
+"""`vedette demo ...`: shows on real data, and a running suite, that what is promised happens."""
