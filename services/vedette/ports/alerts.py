@@ -22,16 +22,25 @@ class Datapoint:
 
 
 @dataclass(frozen=True, slots=True)
+class Told:
+    """What one receiver knows of a group."""
+
+    webhook: str
+    firing: tuple[str, ...]
+    """Ids of the alerts that it believes to be firing."""
+    at: float
+    """When it was last told something."""
+
+
+@dataclass(frozen=True, slots=True)
 class AlertGroup:
     """What is evaluated together (one monitor, endpoint, variant and segment) and what was told of it."""
 
     id: str
     datapoints: tuple[Datapoint, ...] = ()
     """Oldest window first; as many as histories have letters at most."""
-    told: tuple[str, ...] = ()
-    """Ids of the alerts that receivers believe to be firing."""
-    told_at: float = 0.0
-    """When something was last told; 0: never."""
+    told: tuple[Told, ...] = ()
+    """By name of the webhook."""
 
 
 @dataclass(frozen=True, slots=True)
