@@ -7,7 +7,7 @@ and only here are labels, predictions and probabilities made comparable.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -17,9 +17,7 @@ from numpy.typing import NDArray
 from vedette.core.errors import InvalidArgument
 from vedette.core.models import Signature
 from vedette.core.tensors import Array
-
-Columns = Mapping[str, Array]
-"""Columns of one length: numbers and booleans (NaN: missing) or an object array of `str | None`."""
+from vedette.profiles.profile import Columns
 
 Predict = Callable[[Columns], Columns]
 """The model itself: feature columns in, `prediction` and `probability_<class>` columns out. Blocks."""
@@ -193,6 +191,19 @@ def class_names(roles: Roles, signature: Signature, *sources: Outcomes) -> tuple
     if len(names) > MOST_CLASSES:
         raise NotComparable(f"there are {len(names)} classes where {MOST_CLASSES} can be compared")
     return names
+
+
+def fitting(problem: ProblemType, classes: Sequence[str]) -> tuple[str, ...]:
+    """The classes as the problem takes them: exactly two for a binary one, a class never seen filled in.
+
+    Raises:
+        NotComparable: a binary problem has more than two.
+    """
+    if problem != "BinaryClassification":
+        return tuple(classes)
+    if len(classes) > 2:
+        raise NotComparable(f"problem_type is {problem}, but there are the classes {', '.join(classes[:8])}")
+    return (*classes, "(other)", "(none)")[:2]
 
 
 def classes_of(outcomes: Outcomes, roles: Roles, classes: Sequence[str]) -> ClassOutcomes:
