@@ -27,8 +27,8 @@ class Rows:
 
     def shifted(self) -> NDArray[np.float64]:
         """The held-out rows as the wrong scale shows them."""
-        factors = np.array([LARGER.get(name, 1.0) for name in self.features])
-        return self.held_out * factors
+        factors: NDArray[np.float64] = np.array([LARGER.get(name, 1.0) for name in self.features])
+        return np.multiply(self.held_out, factors)
 
 
 def load_rows(seed: int) -> Rows:
