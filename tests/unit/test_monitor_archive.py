@@ -22,9 +22,7 @@ from vedette.storage.memory_stream import MemoryEventStream
 NOON = 1_650_240_000.0  # 2022-04-18 00:00:00 UTC
 
 
-def batch(
-    first: int = 0, *, at: float = NOON, rows: int = 3, request_type: str = "text/csv", **changes
-) -> CaptureBatch:
+def batch(first: int = 0, *, at: float = NOON, rows: int = 3, kind: str = "text/csv", **changes) -> CaptureBatch:
     """`rows` requests of two features and one score, one second apart."""
     values = np.arange(2 * rows, dtype=np.float32) + first
     inputs = TensorColumn("x", "FP32", values, [(1, 2)] * rows)
