@@ -1,0 +1,22 @@
+"""How the schema of the monitor's store came to be, step by step, and how a store is brought up to date.
+
+Rule: a migration that was released is never edited; the newest one leaves exactly what `monitor_tables.py` and
+`alert_tables.py` say.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from sqlalchemy import Connection
+
+from vedette.storage import database
+
+
+def upgrade(connection: Connection) -> None:
+    """Run the migrations that are missing, inside the connection's open transaction.
+
+    Raises:
+        Conflict: the schema is newer than this program.
+    """
+    database.upgrade(connection, Path(__file__).parent, "monitor's store")
