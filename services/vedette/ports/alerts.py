@@ -98,7 +98,7 @@ class AlertLedger(Protocol):
     def alert_counts(self) -> dict[tuple[str, AlertState], int]:
         """How many alerts each monitor has in each state; what none has is absent."""
 
-    def put_alerts(self, group: str, alerts: Sequence[Alert]) -> None:
+    def put_alerts(self, group: str, members: Sequence[Alert]) -> None:
         """Insert or replace each, as members of the group."""
 
     def delete_alerts(self, ids: Collection[str]) -> None:
