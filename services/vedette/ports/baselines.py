@@ -34,4 +34,9 @@ class Baselines(Protocol):
         """The baseline as it stands; its `digest` changes when its files do."""
 
     async def baseline_file(self, baseline: Baseline, file: str) -> bytes:
-        """One file of the baseline, whole. `DataLoss` when it does not match its digest."""
+        """One file of the baseline, whole.
+
+        Raises:
+            Conflict: the baseline was replaced meanwhile; ask for it again.
+            DataLoss: the file does not match its digest.
+        """

@@ -1,4 +1,4 @@
-"""The registry as other services see it: `core.ports.Registry` over gRPC.
+"""The registry as other services see it: `core.ports.Registry` and `ports.baselines.Baselines` over gRPC.
 
 Rule: nothing of gRPC leaves here; errors are rebuilt from their code, files are believed only by their digest.
 """
@@ -8,14 +8,15 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import hashlib
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Mapping
 from pathlib import Path
 from typing import Any, BinaryIO
 
 import grpc
 
-from vedette.core.errors import DataLoss, Unavailable, Unimplemented, VedetteError, error_from_code
-from vedette.core.models import ArtifactFile, ModelVersion
+from vedette.core.errors import DataLoss, NotFound, Unavailable, Unimplemented, VedetteError, error_from_code
+from vedette.core.models import ArtifactFile, ModelVersion, manifest_digest
+from vedette.core.monitors import Baseline
 from vedette.core.ports import Change, Deployment, ReplicaReport, RepositoryEntry, Synced
 from vedette.proto.registry.v1 import registry_pb2 as pb
 from vedette.proto.registry.v1.registry_pb2_grpc import RegistryServiceStub
@@ -24,6 +25,9 @@ from vedette.registry.versions import check_file_name
 
 MAX_MESSAGE_BYTES = 64 * 1024 * 1024
 CALL_TIMEOUT_S = 15.0
+TRANSFER_TIMEOUT_S = 120.0
+"""For the files of a baseline."""
+CHUNK = 256 * 1024
 SILENCE_S = 20.0
 """A watch sends something every few seconds; after this long without, the connection counts as broken."""
 FIRST_HEARTBEAT_S = 5.0
@@ -108,6 +112,48 @@ class GrpcRegistry:
             response = await self._stub().Index(pb.IndexRequest(), timeout=CALL_TIMEOUT_S)
         return [from_message(entry, RepositoryEntry) for entry in response.entries]
 
+    async def version(self, model: str, version: int) -> ModelVersion:
+        """The model version."""
+        request = pb.GetVersionRequest(model=model, version=version)
+        with _errors():
+            response = await self._stub().GetVersion(request, timeout=CALL_TIMEOUT_S)
+        return from_message(response.version, ModelVersion)
+
+    async def put_baseline(
+        self, model: str, version: int, name: str, files: Mapping[str, bytes], *, rows: int, columns: int
+    ) -> Baseline:
+        """Keep these files as the version's baseline; see `ports.baselines`."""
+        digest = manifest_digest(ArtifactFile(n, len(d), hashlib.sha256(d).hexdigest()) for n, d in files.items())
+        start = pb.BaselineStart(model=model, version=version, name=name, rows=rows, columns=columns, digest=digest)
+        with _errors():
+            response = await self._stub().PutBaseline(_parts(start, files), timeout=TRANSFER_TIMEOUT_S)
+        return from_message(response.baseline, Baseline)
+
+    async def baseline(self, model: str, version: int, name: str) -> Baseline:
+        """The baseline as it stands; see `ports.baselines`."""
+        request = pb.GetBaselineRequest(model=model, version=version, name=name)
+        with _errors():
+            response = await self._stub().GetBaseline(request, timeout=CALL_TIMEOUT_S)
+        return from_message(response.baseline, Baseline)
+
+    async def baseline_file(self, baseline: Baseline, file: str) -> bytes:
+        """One file of the baseline, believed only by its digest; see `ports.baselines`."""
+        entry = next((entry for entry in baseline.files if entry.path == file), None)
+        if entry is None:
+            raise NotFound(f"the baseline has no file {file[:80]!r}")
+        request = pb.FetchBaselineFileRequest(
+            model=baseline.model, version=baseline.version, name=baseline.name, file=file, digest=baseline.digest
+        )
+        received = bytearray()
+        with _errors():
+            async for response in self._stub().FetchBaselineFile(request, timeout=TRANSFER_TIMEOUT_S):
+                received += response.chunk.data
+                if len(received) > entry.size:
+                    break
+        if (len(received), hashlib.sha256(received).hexdigest()) != (entry.size, entry.sha256):
+            raise DataLoss(f"file {file!r} of the baseline does not match its digest")
+        return bytes(received)
+
     async def close(self) -> None:
         """Stop reporting and release the connection; idempotent."""
         if self._heartbeat is not None:
@@ -153,6 +199,13 @@ def _errors() -> Iterator[None]:
         raise Unavailable("the registry cannot be reached") from None
     except (TimeoutError, grpc.aio.UsageError):
         raise Unavailable("the registry has gone silent") from None
+
+
+def _parts(start: pb.BaselineStart, files: Mapping[str, bytes]) -> Iterator[pb.PutBaselineRequest]:
+    yield pb.PutBaselineRequest(start=start)
+    for name, data in files.items():
+        for at in range(0, len(data), CHUNK):
+            yield pb.PutBaselineRequest(chunk=pb.FileChunk(file=name, data=data[at : at + CHUNK]))
 
 
 def _change(message: pb.Change) -> Change:

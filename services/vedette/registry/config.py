@@ -27,6 +27,8 @@ class RegistrySettings(ServiceSettings):
     """File with the catalog's password, used where `catalog_url` has none; None: no password is needed."""
     max_artifact_bytes: int = Field(default=2 * GIB, ge=1)
     """Largest model version: all its files together."""
+    max_baseline_bytes: int = Field(default=256 * 1024 * 1024, ge=1024)
+    """Largest baseline: statistics, constraints and profile together."""
     max_json_bytes: int = Field(default=1024 * 1024, ge=1024)
     """Largest JSON document that a control route takes."""
     max_uploads: int = Field(default=64, ge=1)

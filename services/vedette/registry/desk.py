@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from vedette.ports.artifacts import ArtifactStore
+from vedette.registry.baselines import Baselines
 from vedette.registry.deployments import Deployments
 from vedette.registry.imports import Imports
 from vedette.registry.models import Models
@@ -27,3 +28,4 @@ class Desk:
     replicas: Replicas
     watch: Watch
     artifacts: ArtifactStore
+    baselines: Baselines

@@ -5,11 +5,13 @@ Rule: an unknown key is an error, and numbers are numbers: nothing is guessed fr
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
+import msgspec
 from pydantic import Field
 
 from vedette.chassis.control.documents import Document, Flag, Integer, Number, Positive
+from vedette.codec.checks import check_json
 from vedette.core.errors import InvalidArgument
 from vedette.core.models import ApprovalStatus, CaptureSettings, Limits, SessionOptions
 from vedette.registry.endpoints import Choice, ConfigDraft, StepDraft, VariantDraft, parse_choice
@@ -203,6 +205,28 @@ class Weights(Document):
     """Variant name -> weight; variants that are not named keep theirs."""
 
     weights: dict[str, Number]
+
+
+class _BaselineParts(msgspec.Struct, forbid_unknown_fields=True):
+    """A baseline and its files; not pydantic's, because this one may be hundreds of megabytes long."""
+
+    rows: int
+    columns: int
+    files: dict[str, bytes]
+    digest: str = ""
+
+
+def baseline_parts(body: bytes) -> dict[str, Any]:
+    """The members of a baseline's document; files come in base64.
+
+    Raises:
+        InvalidArgument: the body is no such document.
+    """
+    check_json(body)
+    try:
+        return msgspec.structs.asdict(msgspec.json.decode(body, type=_BaselineParts))
+    except msgspec.MsgspecError as error:
+        raise InvalidArgument(str(error)[:300]) from None
 
 
 class Rollback(Document):

@@ -6,8 +6,9 @@ Every route stands in `ACTIONS`; one that does not stops the start-up.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterator
-from typing import Annotated
+from typing import Annotated, BinaryIO
 
 from fastapi import Depends, FastAPI, Query, Request, Response
 from fastapi.responses import StreamingResponse
@@ -16,9 +17,21 @@ from pydantic import ValidationError
 from vedette.chassis.auth import Action
 from vedette.chassis.control.application import control_app, control_router
 from vedette.chassis.control.documents import Limit, Page, Token
+from vedette.chassis.control.guard import read_body
 from vedette.chassis.control.problems import first_problem
 from vedette.core.errors import InvalidArgument, NotFound
-from vedette.core.models import ApprovalStatus, Endpoint, EndpointStatus, Generation, Model, ModelVersion, check_name
+from vedette.core.models import (
+    ApprovalStatus,
+    ArtifactFile,
+    Endpoint,
+    EndpointStatus,
+    Generation,
+    Model,
+    ModelVersion,
+    check_name,
+)
+from vedette.core.monitors import Baseline
+from vedette.registry.baselines import MAX_CONSTRAINTS_BYTES, BaselineDraft
 from vedette.registry.deployments import Listing
 from vedette.registry.desk import Desk
 from vedette.registry.documents import (
@@ -34,6 +47,7 @@ from vedette.registry.documents import (
     UploadOpened,
     VersionChange,
     Weights,
+    baseline_parts,
 )
 from vedette.registry.imports import read_chunks
 
@@ -50,6 +64,12 @@ ACTIONS: dict[tuple[str, str], Action] = {
     ("PATCH", "/v1/models/{model}/versions/{version}"): "admin",
     ("DELETE", "/v1/models/{model}/versions/{version}"): "admin",
     ("GET", "/v1/models/{model}/versions/{version}/files/{file}"): "read",
+    ("GET", "/v1/models/{model}/versions/{version}/baselines"): "read",
+    ("GET", "/v1/models/{model}/versions/{version}/baselines/{name}"): "read",
+    ("PUT", "/v1/models/{model}/versions/{version}/baselines/{name}"): "internal",
+    ("DELETE", "/v1/models/{model}/versions/{version}/baselines/{name}"): "admin",
+    ("GET", "/v1/models/{model}/versions/{version}/baselines/{name}/files/{file}"): "read",
+    ("PUT", "/v1/models/{model}/versions/{version}/baselines/{name}/files/constraints.json"): "deploy",
     ("PUT", "/v1/models/{model}/aliases/{alias}"): "deploy",
     ("DELETE", "/v1/models/{model}/aliases/{alias}"): "deploy",
     ("POST", "/v1/models/{model}/uploads"): "deploy",
@@ -70,7 +90,12 @@ ACTIONS: dict[tuple[str, str], Action] = {
 }
 """What each route does, for authorisation."""
 
-UPLOADS = (("POST", "/v1/models/{model}/versions"), ("PUT", "/v1/uploads/{upload}/files/{file}"))
+UPLOADS = (
+    ("POST", "/v1/models/{model}/versions"),
+    ("PUT", "/v1/uploads/{upload}/files/{file}"),
+    ("PUT", "/v1/models/{model}/versions/{version}/baselines/{name}"),
+    ("PUT", "/v1/models/{model}/versions/{version}/baselines/{name}/files/constraints.json"),
+)
 """Routes that stream a body of any size and count for themselves."""
 
 
@@ -185,9 +210,51 @@ def download_file(desk: Asked, model: str, version: str, file: str) -> Streaming
     found = next((entry for entry in kept.files if entry.path == file), None)
     if found is None:
         raise NotFound(f"{model}:{version} has no file {file[:80]!r}")
-    chunks: Iterator[bytes] = read_chunks(desk.artifacts.open(kept.digest, found.path))
-    headers = {"content-length": str(found.size), "etag": f'"{found.sha256}"'}
-    return StreamingResponse(chunks, media_type="application/octet-stream", headers=headers)
+    return _download(found, desk.artifacts.open(kept.digest, found.path), "application/octet-stream")
+
+
+@router.get("/models/{model}/versions/{version}/baselines")
+def list_baselines(
+    desk: Asked, model: str, version: str, *, limit: Limit = 50, page_token: Token = ""
+) -> Page[Baseline]:
+    """List a version's baselines by name."""
+    items, following = desk.baselines.page(model, _number(version), limit=limit, page_token=page_token)
+    return Page(items=items, next_page_token=following)
+
+
+@router.get("/models/{model}/versions/{version}/baselines/{name}")
+def get_baseline(desk: Asked, model: str, version: str, name: str) -> Baseline:
+    """Show a baseline."""
+    return desk.baselines.get(model, _number(version), name)
+
+
+@router.put("/models/{model}/versions/{version}/baselines/{name}")
+async def put_baseline(desk: Asked, model: str, version: str, name: str, request: Request) -> Baseline:
+    """Keep a baseline that the monitor has computed: `rows`, `columns`, `digest`, and `files` by name in base64."""
+    body = await read_body(request, max_bytes=2 * desk.baselines.max_bytes)
+    draft = BaselineDraft(model, _number(version), name, **await asyncio.to_thread(baseline_parts, body))
+    return await asyncio.to_thread(desk.baselines.put, draft)
+
+
+@router.delete("/models/{model}/versions/{version}/baselines/{name}", status_code=204)
+def delete_baseline(desk: Asked, model: str, version: str, name: str) -> None:
+    """Delete a baseline; monitors that compare with it say that there is none."""
+    desk.baselines.delete(model, _number(version), name)
+
+
+@router.get("/models/{model}/versions/{version}/baselines/{name}/files/{file}", response_class=StreamingResponse)
+def download_baseline_file(desk: Asked, model: str, version: str, name: str, file: str) -> StreamingResponse:
+    """Download `statistics.json`, `constraints.json` or `profile.bin`."""
+    entry, source = desk.baselines.open(model, _number(version), name, file)
+    kind = "application/json" if file.endswith(".json") else "application/octet-stream"
+    return _download(entry, source, kind)
+
+
+@router.put("/models/{model}/versions/{version}/baselines/{name}/files/constraints.json")
+async def put_constraints(desk: Asked, model: str, version: str, name: str, request: Request) -> Baseline:
+    """Replace the constraints by edited ones (SageMaker's constraints.json)."""
+    body = await read_body(request, max_bytes=MAX_CONSTRAINTS_BYTES)
+    return await asyncio.to_thread(desk.baselines.edit_constraints, model, _number(version), name, body)
 
 
 @router.put("/models/{model}/aliases/{alias}")
@@ -309,6 +376,12 @@ def list_generations(desk: Asked, endpoint: str, *, limit: Limit = 50, page_toke
     """List what was ever wanted of an endpoint, newest first."""
     items, following = desk.deployments.generations(endpoint, limit=limit, page_token=page_token)
     return Page(items=items, next_page_token=following)
+
+
+def _download(entry: ArtifactFile, source: BinaryIO, kind: str) -> StreamingResponse:
+    chunks: Iterator[bytes] = read_chunks(source)
+    headers = {"content-length": str(entry.size), "etag": f'"{entry.sha256}"'}
+    return StreamingResponse(chunks, media_type=kind, headers=headers)
 
 
 def _details(text: str) -> DetailsDocument:

@@ -90,9 +90,9 @@ class Models:
         with self._catalog.transaction() as tx:
             tx.model(name)
             _check_undeployed(tx, name)
-            digests = [version.digest for version in _every_version(tx, name)]
+            digests = [digest for version in _every_version(tx, name) for digest in _digests(tx, version)]
             tx.delete_model(name)
-        self._drop_files(digests)
+        self.drop_files(digests)
         self._lifecycle.tell("model.deleted", name, {"model": name})
 
     def version(self, model: str, version: int) -> ModelVersion:
@@ -140,13 +140,13 @@ class Models:
         return now
 
     def delete_version(self, model: str, version: int) -> None:
-        """Delete a version and the aliases on it; `Conflict` names the endpoint that it is deployed at."""
+        """Delete a version, its aliases and baselines; `Conflict` names the endpoint that it is deployed at."""
         check_name(model, "model name")
         with self._catalog.transaction() as tx:
-            digest = tx.version(model, check_number(version)).digest
+            digests = _digests(tx, tx.version(model, check_number(version)))
             _check_undeployed(tx, model, version)
             tx.delete_version(model, version)
-        self._drop_files([digest])
+        self.drop_files(digests)
         self._lifecycle.tell("model.version-deleted", model, {"model": model, "version": version})
 
     def set_alias(self, model: str, alias: str, version: int) -> Model:
@@ -199,10 +199,11 @@ class Models:
         return version, True
 
     def drop_orphans(self) -> None:
-        """Remove files that no version names: left when a process died between two steps."""
-        self._drop_files(list(self._artifacts.digests()))
+        """Remove files that nothing names: left when a process died between two steps."""
+        self.drop_files(list(self._artifacts.digests()))
 
-    def _drop_files(self, digests: Sequence[str]) -> None:
+    def drop_files(self, digests: Sequence[str]) -> None:
+        """Remove those of these artifacts that no version and no baseline names any more."""
         if not digests:
             return
         with self._catalog.transaction() as tx:
@@ -249,6 +250,12 @@ def _every_version(view: CatalogSnapshot, model: str) -> list[ModelVersion]:
         page, token = view.versions(model, limit=100, after=token)
         found += page
     return found
+
+
+def _digests(view: CatalogSnapshot, version: ModelVersion) -> list[str]:
+    """The artifacts that go with a version: its own and those of its baselines, of which it has far fewer."""
+    baselines, _ = view.baselines(version.model, version.version, limit=1_000)
+    return [version.digest, *(baseline.digest for baseline in baselines)]
 
 
 def _check_undeployed(view: CatalogSnapshot, model: str, version: int | None = None) -> None:

@@ -13,10 +13,11 @@ from typing import Any, TypeVar
 
 from vedette.chassis.auth import Action
 from vedette.chassis.rpc import Kind, Rpc, RpcService
-from vedette.core.errors import InvalidArgument
+from vedette.core.errors import InvalidArgument, TooLarge
 from vedette.core.models import ApprovalStatus, EndpointStatus
 from vedette.core.ports import Change, ReplicaReport
 from vedette.proto.registry.v1 import registry_pb2 as pb
+from vedette.registry.baselines import FILES, BaselineDraft
 from vedette.registry.deployments import Listing
 from vedette.registry.desk import Desk
 from vedette.registry.endpoints import parse_choice
@@ -141,6 +142,77 @@ class ModelCalls:
         """Remove an alias."""
         await asyncio.to_thread(self._desk.models.delete_alias, request.model, request.alias)
         return pb.DeleteAliasResponse()
+
+
+class BaselineCalls:
+    """Baselines of versions."""
+
+    def __init__(self, desk: Desk) -> None:
+        self._baselines = desk.baselines
+
+    async def put_baseline(self, requests: AsyncIterator[pb.PutBaselineRequest], _: Any) -> pb.PutBaselineResponse:
+        """Keep the streamed files."""
+        first = await anext(aiter(requests), None)
+        if first is None or first.WhichOneof("part") != "start":
+            raise InvalidArgument("the first message must name the baseline")
+        start, files = first.start, await self._received(requests)
+        draft = BaselineDraft(
+            start.model, start.version, start.name, start.rows, start.columns, files, digest=start.digest
+        )
+        baseline = await asyncio.to_thread(self._baselines.put, draft)
+        return pb.PutBaselineResponse(baseline=to_message(baseline, pb.Baseline()))
+
+    async def _received(self, requests: AsyncIterator[pb.PutBaselineRequest]) -> dict[str, bytes]:
+        files: dict[str, bytearray] = {}
+        size = 0
+        async for request in requests:
+            if request.WhichOneof("part") != "chunk":
+                raise InvalidArgument("after the first message only chunks of files may follow")
+            name, data = request.chunk.file, request.chunk.data
+            size += len(data)
+            if size > self._baselines.max_bytes:
+                raise TooLarge(f"the files of a baseline may have at most {self._baselines.max_bytes} bytes together")
+            if name not in FILES:
+                raise InvalidArgument(f"a baseline has no file {name[:80]!r}, only {', '.join(FILES)}")
+            files.setdefault(name, bytearray()).extend(data)
+        return {name: bytes(data) for name, data in files.items()}
+
+    async def get_baseline(self, request: pb.GetBaselineRequest, _: Any) -> pb.GetBaselineResponse:
+        """Show a baseline."""
+        baseline = await asyncio.to_thread(self._baselines.get, request.model, request.version, request.name)
+        return pb.GetBaselineResponse(baseline=to_message(baseline, pb.Baseline()))
+
+    async def list_baselines(self, request: pb.ListBaselinesRequest, _: Any) -> pb.ListBaselinesResponse:
+        """One page of a version's baselines, by name."""
+        limit, token = _limit(request.limit), request.page_token
+        items, token = await asyncio.to_thread(
+            self._baselines.page, request.model, request.version, limit=limit, page_token=token
+        )
+        found = [to_message(item, pb.Baseline()) for item in items]
+        return pb.ListBaselinesResponse(items=found, next_page_token=token)
+
+    async def put_constraints(self, request: pb.PutConstraintsRequest, _: Any) -> pb.PutConstraintsResponse:
+        """Replace the constraints by edited ones."""
+        baseline = await asyncio.to_thread(
+            self._baselines.edit_constraints, request.model, request.version, request.name, request.constraints
+        )
+        return pb.PutConstraintsResponse(baseline=to_message(baseline, pb.Baseline()))
+
+    async def delete_baseline(self, request: pb.DeleteBaselineRequest, _: Any) -> pb.DeleteBaselineResponse:
+        """Delete a baseline."""
+        await asyncio.to_thread(self._baselines.delete, request.model, request.version, request.name)
+        return pb.DeleteBaselineResponse()
+
+    async def fetch_baseline_file(
+        self, request: pb.FetchBaselineFileRequest, _: Any
+    ) -> AsyncIterator[pb.FetchBaselineFileResponse]:
+        """One file in chunks."""
+        entry, source = await asyncio.to_thread(
+            self._baselines.open, request.model, request.version, request.name, request.file, digest=request.digest
+        )
+        chunks = read_chunks(source, CHUNK)
+        while (chunk := await asyncio.to_thread(next, chunks, None)) is not None:
+            yield pb.FetchBaselineFileResponse(chunk=pb.FileChunk(file=entry.path, data=chunk))
 
 
 class EndpointCalls:
@@ -307,7 +379,8 @@ class _Files:
 
 def service(desk: Desk) -> RpcService:
     """The table of all methods; message types follow the method's name."""
-    models, endpoints, replicas = ModelCalls(desk), EndpointCalls(desk), ReplicaCalls(desk)
+    models, baselines = ModelCalls(desk), BaselineCalls(desk)
+    endpoints, replicas = EndpointCalls(desk), ReplicaCalls(desk)
     table: tuple[tuple[str, Action, Callable[..., Awaitable[Any] | AsyncIterator[Any]]], ...] = (
         ("CreateModel", "deploy", models.create_model),
         ("GetModel", "read", models.get_model),
@@ -322,6 +395,12 @@ def service(desk: Desk) -> RpcService:
         ("DeleteVersion", "admin", models.delete_version),
         ("SetAlias", "deploy", models.set_alias),
         ("DeleteAlias", "deploy", models.delete_alias),
+        ("PutBaseline", "internal", baselines.put_baseline),
+        ("GetBaseline", "read", baselines.get_baseline),
+        ("ListBaselines", "read", baselines.list_baselines),
+        ("PutConstraints", "deploy", baselines.put_constraints),
+        ("DeleteBaseline", "admin", baselines.delete_baseline),
+        ("FetchBaselineFile", "read", baselines.fetch_baseline_file),
         ("CreateEndpoint", "deploy", endpoints.create_endpoint),
         ("GetEndpoint", "read", endpoints.get_endpoint),
         ("ListEndpoints", "read", endpoints.list_endpoints),
@@ -339,7 +418,13 @@ def service(desk: Desk) -> RpcService:
         ("Unload", "internal", replicas.unload),
         ("Index", "internal", replicas.index),
     )
-    streams: dict[str, Kind] = {"UploadVersion": "stream_unary", "Watch": "unary_stream", "Fetch": "unary_stream"}
+    streams: dict[str, Kind] = {
+        "UploadVersion": "stream_unary",
+        "PutBaseline": "stream_unary",
+        "FetchBaselineFile": "unary_stream",
+        "Watch": "unary_stream",
+        "Fetch": "unary_stream",
+    }
     methods = tuple(
         Rpc(
             name=name,

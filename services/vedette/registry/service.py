@@ -19,6 +19,7 @@ from vedette.engine.providers import check_options, check_settings
 from vedette.ports.artifacts import ArtifactStore
 from vedette.ports.catalog import Catalog
 from vedette.registry import rpc
+from vedette.registry.baselines import Baselines
 from vedette.registry.config import RegistrySettings
 from vedette.registry.deployments import Deployments
 from vedette.registry.desk import Desk
@@ -62,7 +63,17 @@ def build(config: RegistrySettings, ports: RegistryPorts) -> Service:
     replicas = Replicas(ports.catalog, ports.clock, lifecycle=lifecycle, lease_s=config.lease_s)
     deployments = Deployments(ports.catalog, _rules(config), ports.clock, lifecycle=lifecycle, replicas=replicas)
     watch = Watch(ports.catalog, ports.metrics)
-    desk = Desk(models, uploads, Imports(uploads, config.import_roots), deployments, replicas, watch, ports.artifacts)
+    baselines = Baselines(
+        ports.catalog,
+        ports.artifacts,
+        models,
+        lifecycle=lifecycle,
+        clock=ports.clock,
+        max_bytes=config.max_baseline_bytes,
+        max_uploads=config.max_uploads,
+    )
+    imports = Imports(uploads, config.import_roots)
+    desk = Desk(models, uploads, imports, deployments, replicas, watch, ports.artifacts, baselines)
     upkeep = Upkeep(desk, ports.catalog, ports.metrics, interval_s=config.sweep_interval_s)
     life = _Life(ports, desk, lifecycle, upkeep)
     return Service(

@@ -129,8 +129,8 @@ class MemorySnapshot:
         return [version for (owner, _), version in sorted(self._state.versions.items()) if owner == model]
 
     def digests_in_use(self, candidates: Collection[str]) -> set[str]:
-        held = (*self._state.versions.values(), *self._state.baselines.values())
-        return set(candidates) & {item.digest for item in held}
+        versions = {version.digest for version in self._state.versions.values()}
+        return set(candidates) & (versions | {baseline.digest for baseline in self._state.baselines.values()})
 
     def baseline(self, model: str, version: int, name: str) -> Baseline:
         what = f"baseline {name!r} of {model}:{version}"

@@ -1,6 +1,7 @@
 """A registry in memory with the behaviour of the real one, and doors to make it fail.
 
-Rule: it keeps the contract of `core.ports.Registry`; what it can do beyond that is for tests to break things.
+Rule: it keeps the contracts of `core.ports.Registry` and `ports.baselines.Baselines`; what it can do beyond that
+is for tests to break things.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from vedette.core.errors import DataLoss, NotFound, Unavailable
+from vedette.core.errors import Conflict, DataLoss, InvalidArgument, NotFound, Unavailable
 from vedette.core.models import (
     Admission,
     ArtifactFile,
@@ -21,6 +22,7 @@ from vedette.core.models import (
     Variant,
     manifest_digest,
 )
+from vedette.core.monitors import CONSTRAINTS_FILE, PROFILE_FILE, STATISTICS_FILE, Baseline
 from vedette.core.ports import Change, Deployment, ReplicaReport, RepositoryEntry, Synced
 
 
@@ -31,6 +33,7 @@ class MemoryRegistry:
         self.reports: list[ReplicaReport] = []
         self.fetches: list[str] = []
         self.versions: dict[tuple[str, int], ModelVersion] = {}
+        self.baselines: dict[tuple[str, int, str], Baseline] = {}
         self._files: dict[str, dict[str, bytes]] = {}
         self._log: list[Change] = []
         self._deployed: dict[str, Deployment] = {}
@@ -65,7 +68,7 @@ class MemoryRegistry:
         self._files[digest] = dict(files)
         return made
 
-    def corrupt(self, version: ModelVersion, file: str, data: bytes) -> None:
+    def corrupt(self, version: ModelVersion | Baseline, file: str, data: bytes) -> None:
         """Let the next fetch of the version bring other bytes, unnoticed by the registry."""
         self._files[version.digest][file] = data
 
@@ -147,6 +150,41 @@ class MemoryRegistry:
     async def index(self) -> list[RepositoryEntry]:
         self._check_up()
         return [RepositoryEntry(name, "", "UNAVAILABLE", "unloaded") for name in sorted(self._stopped)]
+
+    async def version(self, model: str, version: int) -> ModelVersion:
+        self._check_up()
+        if (model, version) not in self.versions:
+            raise NotFound(f"version {version} of model {model!r} does not exist")
+        return self.versions[model, version]
+
+    async def put_baseline(
+        self, model: str, version: int, name: str, files: Mapping[str, bytes], *, rows: int, columns: int
+    ) -> Baseline:
+        await self.version(model, version)
+        listed = tuple(artifact_file(file, data) for file, data in sorted(files.items()))
+        if [file.path for file in listed] != [CONSTRAINTS_FILE, PROFILE_FILE, STATISTICS_FILE]:
+            raise InvalidArgument("a baseline is made of three files")
+        made = Baseline(model, version, name, manifest_digest(listed), listed, rows, columns)
+        self.baselines[model, version, name] = made
+        self._files[made.digest] = dict(files)
+        return made
+
+    async def baseline(self, model: str, version: int, name: str) -> Baseline:
+        self._check_up()
+        if (model, version, name) not in self.baselines:
+            raise NotFound(f"baseline {name!r} of {model}:{version} does not exist")
+        return self.baselines[model, version, name]
+
+    async def baseline_file(self, baseline: Baseline, file: str) -> bytes:
+        if await self.baseline(baseline.model, baseline.version, baseline.name) != baseline:
+            raise Conflict(f"baseline {baseline.name!r} was replaced; read it again")
+        entry = next((entry for entry in baseline.files if entry.path == file), None)
+        if entry is None:
+            raise NotFound(f"the baseline has no file {file[:80]!r}")
+        data = self._files[baseline.digest][file]
+        if artifact_file(file, data) != entry:
+            raise DataLoss(f"file {file!r} of the baseline does not match its digest")
+        return data
 
     async def close(self) -> None: ...
 

@@ -523,6 +523,144 @@ class DeleteVersionResponse(_message.Message):
     __slots__ = ()
     def __init__(self) -> None: ...
 
+class Baseline(_message.Message):
+    __slots__ = ("model", "version", "name", "digest", "files", "rows", "columns", "created_at")
+    MODEL_FIELD_NUMBER: _ClassVar[int]
+    VERSION_FIELD_NUMBER: _ClassVar[int]
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    DIGEST_FIELD_NUMBER: _ClassVar[int]
+    FILES_FIELD_NUMBER: _ClassVar[int]
+    ROWS_FIELD_NUMBER: _ClassVar[int]
+    COLUMNS_FIELD_NUMBER: _ClassVar[int]
+    CREATED_AT_FIELD_NUMBER: _ClassVar[int]
+    model: str
+    version: int
+    name: str
+    digest: str
+    files: _containers.RepeatedCompositeFieldContainer[ArtifactFile]
+    rows: int
+    columns: int
+    created_at: float
+    def __init__(self, model: _Optional[str] = ..., version: _Optional[int] = ..., name: _Optional[str] = ..., digest: _Optional[str] = ..., files: _Optional[_Iterable[_Union[ArtifactFile, _Mapping]]] = ..., rows: _Optional[int] = ..., columns: _Optional[int] = ..., created_at: _Optional[float] = ...) -> None: ...
+
+class BaselineStart(_message.Message):
+    __slots__ = ("model", "version", "name", "rows", "columns", "digest")
+    MODEL_FIELD_NUMBER: _ClassVar[int]
+    VERSION_FIELD_NUMBER: _ClassVar[int]
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    ROWS_FIELD_NUMBER: _ClassVar[int]
+    COLUMNS_FIELD_NUMBER: _ClassVar[int]
+    DIGEST_FIELD_NUMBER: _ClassVar[int]
+    model: str
+    version: int
+    name: str
+    rows: int
+    columns: int
+    digest: str
+    def __init__(self, model: _Optional[str] = ..., version: _Optional[int] = ..., name: _Optional[str] = ..., rows: _Optional[int] = ..., columns: _Optional[int] = ..., digest: _Optional[str] = ...) -> None: ...
+
+class PutBaselineRequest(_message.Message):
+    __slots__ = ("start", "chunk")
+    START_FIELD_NUMBER: _ClassVar[int]
+    CHUNK_FIELD_NUMBER: _ClassVar[int]
+    start: BaselineStart
+    chunk: FileChunk
+    def __init__(self, start: _Optional[_Union[BaselineStart, _Mapping]] = ..., chunk: _Optional[_Union[FileChunk, _Mapping]] = ...) -> None: ...
+
+class PutBaselineResponse(_message.Message):
+    __slots__ = ("baseline",)
+    BASELINE_FIELD_NUMBER: _ClassVar[int]
+    baseline: Baseline
+    def __init__(self, baseline: _Optional[_Union[Baseline, _Mapping]] = ...) -> None: ...
+
+class GetBaselineRequest(_message.Message):
+    __slots__ = ("model", "version", "name")
+    MODEL_FIELD_NUMBER: _ClassVar[int]
+    VERSION_FIELD_NUMBER: _ClassVar[int]
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    model: str
+    version: int
+    name: str
+    def __init__(self, model: _Optional[str] = ..., version: _Optional[int] = ..., name: _Optional[str] = ...) -> None: ...
+
+class GetBaselineResponse(_message.Message):
+    __slots__ = ("baseline",)
+    BASELINE_FIELD_NUMBER: _ClassVar[int]
+    baseline: Baseline
+    def __init__(self, baseline: _Optional[_Union[Baseline, _Mapping]] = ...) -> None: ...
+
+class ListBaselinesRequest(_message.Message):
+    __slots__ = ("model", "version", "limit", "page_token")
+    MODEL_FIELD_NUMBER: _ClassVar[int]
+    VERSION_FIELD_NUMBER: _ClassVar[int]
+    LIMIT_FIELD_NUMBER: _ClassVar[int]
+    PAGE_TOKEN_FIELD_NUMBER: _ClassVar[int]
+    model: str
+    version: int
+    limit: int
+    page_token: str
+    def __init__(self, model: _Optional[str] = ..., version: _Optional[int] = ..., limit: _Optional[int] = ..., page_token: _Optional[str] = ...) -> None: ...
+
+class ListBaselinesResponse(_message.Message):
+    __slots__ = ("items", "next_page_token")
+    ITEMS_FIELD_NUMBER: _ClassVar[int]
+    NEXT_PAGE_TOKEN_FIELD_NUMBER: _ClassVar[int]
+    items: _containers.RepeatedCompositeFieldContainer[Baseline]
+    next_page_token: str
+    def __init__(self, items: _Optional[_Iterable[_Union[Baseline, _Mapping]]] = ..., next_page_token: _Optional[str] = ...) -> None: ...
+
+class PutConstraintsRequest(_message.Message):
+    __slots__ = ("model", "version", "name", "constraints")
+    MODEL_FIELD_NUMBER: _ClassVar[int]
+    VERSION_FIELD_NUMBER: _ClassVar[int]
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    CONSTRAINTS_FIELD_NUMBER: _ClassVar[int]
+    model: str
+    version: int
+    name: str
+    constraints: bytes
+    def __init__(self, model: _Optional[str] = ..., version: _Optional[int] = ..., name: _Optional[str] = ..., constraints: _Optional[bytes] = ...) -> None: ...
+
+class PutConstraintsResponse(_message.Message):
+    __slots__ = ("baseline",)
+    BASELINE_FIELD_NUMBER: _ClassVar[int]
+    baseline: Baseline
+    def __init__(self, baseline: _Optional[_Union[Baseline, _Mapping]] = ...) -> None: ...
+
+class DeleteBaselineRequest(_message.Message):
+    __slots__ = ("model", "version", "name")
+    MODEL_FIELD_NUMBER: _ClassVar[int]
+    VERSION_FIELD_NUMBER: _ClassVar[int]
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    model: str
+    version: int
+    name: str
+    def __init__(self, model: _Optional[str] = ..., version: _Optional[int] = ..., name: _Optional[str] = ...) -> None: ...
+
+class DeleteBaselineResponse(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
+class FetchBaselineFileRequest(_message.Message):
+    __slots__ = ("model", "version", "name", "file", "digest")
+    MODEL_FIELD_NUMBER: _ClassVar[int]
+    VERSION_FIELD_NUMBER: _ClassVar[int]
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    FILE_FIELD_NUMBER: _ClassVar[int]
+    DIGEST_FIELD_NUMBER: _ClassVar[int]
+    model: str
+    version: int
+    name: str
+    file: str
+    digest: str
+    def __init__(self, model: _Optional[str] = ..., version: _Optional[int] = ..., name: _Optional[str] = ..., file: _Optional[str] = ..., digest: _Optional[str] = ...) -> None: ...
+
+class FetchBaselineFileResponse(_message.Message):
+    __slots__ = ("chunk",)
+    CHUNK_FIELD_NUMBER: _ClassVar[int]
+    chunk: FileChunk
+    def __init__(self, chunk: _Optional[_Union[FileChunk, _Mapping]] = ...) -> None: ...
+
 class SetAliasRequest(_message.Message):
     __slots__ = ("model", "alias", "version")
     MODEL_FIELD_NUMBER: _ClassVar[int]

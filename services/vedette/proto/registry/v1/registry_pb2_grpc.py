@@ -90,6 +90,36 @@ class RegistryServiceStub:
                 request_serializer=vedette_dot_proto_dot_registry_dot_v1_dot_registry__pb2.DeleteVersionRequest.SerializeToString,
                 response_deserializer=vedette_dot_proto_dot_registry_dot_v1_dot_registry__pb2.DeleteVersionResponse.FromString,
                 _registered_method=True)
+        self.PutBaseline = channel.stream_unary(
+                '/vedette.proto.registry.v1.RegistryService/PutBaseline',
+                request_serializer=vedette_dot_proto_dot_registry_dot_v1_dot_registry__pb2.PutBaselineRequest.SerializeToString,
+                response_deserializer=vedette_dot_proto_dot_registry_dot_v1_dot_registry__pb2.PutBaselineResponse.FromString,
+                _registered_method=True)
+        self.GetBaseline = channel.unary_unary(
+                '/vedette.proto.registry.v1.RegistryService/GetBaseline',
+                request_serializer=vedette_dot_proto_dot_registry_dot_v1_dot_registry__pb2.GetBaselineRequest.SerializeToString,
+                response_deserializer=vedette_dot_proto_dot_registry_dot_v1_dot_registry__pb2.GetBaselineResponse.FromString,
+                _registered_method=True)
+        self.ListBaselines = channel.unary_unary(
+                '/vedette.proto.registry.v1.RegistryService/ListBaselines',
+                request_serializer=vedette_dot_proto_dot_registry_dot_v1_dot_registry__pb2.ListBaselinesRequest.SerializeToString,
+                response_deserializer=vedette_dot_proto_dot_registry_dot_v1_dot_registry__pb2.ListBaselinesResponse.FromString,
+                _registered_method=True)
+        self.PutConstraints = channel.unary_unary(
+                '/vedette.proto.registry.v1.RegistryService/PutConstraints',
+                request_serializer=vedette_dot_proto_dot_registry_dot_v1_dot_registry__pb2.PutConstraintsRequest.SerializeToString,
+                response_deserializer=vedette_dot_proto_dot_registry_dot_v1_dot_registry__pb2.PutConstraintsResponse.FromString,
+                _registered_method=True)
+        self.DeleteBaseline = channel.unary_unary(
+                '/vedette.proto.registry.v1.RegistryService/DeleteBaseline',
+                request_serializer=vedette_dot_proto_dot_registry_dot_v1_dot_registry__pb2.DeleteBaselineRequest.SerializeToString,
+                response_deserializer=vedette_dot_proto_dot_registry_dot_v1_dot_registry__pb2.DeleteBaselineResponse.FromString,
+                _registered_method=True)
+        self.FetchBaselineFile = channel.unary_stream(
+                '/vedette.proto.registry.v1.RegistryService/FetchBaselineFile',
+                request_serializer=vedette_dot_proto_dot_registry_dot_v1_dot_registry__pb2.FetchBaselineFileRequest.SerializeToString,
+                response_deserializer=vedette_dot_proto_dot_registry_dot_v1_dot_registry__pb2.FetchBaselineFileResponse.FromString,
+                _registered_method=True)
         self.SetAlias = channel.unary_unary(
                 '/vedette.proto.registry.v1.RegistryService/SetAlias',
                 request_serializer=vedette_dot_proto_dot_registry_dot_v1_dot_registry__pb2.SetAliasRequest.SerializeToString,
@@ -249,6 +279,44 @@ class RegistryServiceServicer:
 
     def DeleteVersion(self, request, context):
         """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def PutBaseline(self, request_iterator, context):
+        """Baselines as the monitor computes them. The first message names the baseline; each file's chunks follow.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def GetBaseline(self, request, context):
+        """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListBaselines(self, request, context):
+        """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def PutConstraints(self, request, context):
+        """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def DeleteBaseline(self, request, context):
+        """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def FetchBaselineFile(self, request, context):
+        """One file of a baseline in chunks.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
@@ -423,6 +491,36 @@ def add_RegistryServiceServicer_to_server(servicer, server):
                     servicer.DeleteVersion,
                     request_deserializer=vedette_dot_proto_dot_registry_dot_v1_dot_registry__pb2.DeleteVersionRequest.FromString,
                     response_serializer=vedette_dot_proto_dot_registry_dot_v1_dot_registry__pb2.DeleteVersionResponse.SerializeToString,
+            ),
+            'PutBaseline': grpc.stream_unary_rpc_method_handler(
+                    servicer.PutBaseline,
+                    request_deserializer=vedette_dot_proto_dot_registry_dot_v1_dot_registry__pb2.PutBaselineRequest.FromString,
+                    response_serializer=vedette_dot_proto_dot_registry_dot_v1_dot_registry__pb2.PutBaselineResponse.SerializeToString,
+            ),
+            'GetBaseline': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetBaseline,
+                    request_deserializer=vedette_dot_proto_dot_registry_dot_v1_dot_registry__pb2.GetBaselineRequest.FromString,
+                    response_serializer=vedette_dot_proto_dot_registry_dot_v1_dot_registry__pb2.GetBaselineResponse.SerializeToString,
+            ),
+            'ListBaselines': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListBaselines,
+                    request_deserializer=vedette_dot_proto_dot_registry_dot_v1_dot_registry__pb2.ListBaselinesRequest.FromString,
+                    response_serializer=vedette_dot_proto_dot_registry_dot_v1_dot_registry__pb2.ListBaselinesResponse.SerializeToString,
+            ),
+            'PutConstraints': grpc.unary_unary_rpc_method_handler(
+                    servicer.PutConstraints,
+                    request_deserializer=vedette_dot_proto_dot_registry_dot_v1_dot_registry__pb2.PutConstraintsRequest.FromString,
+                    response_serializer=vedette_dot_proto_dot_registry_dot_v1_dot_registry__pb2.PutConstraintsResponse.SerializeToString,
+            ),
+            'DeleteBaseline': grpc.unary_unary_rpc_method_handler(
+                    servicer.DeleteBaseline,
+                    request_deserializer=vedette_dot_proto_dot_registry_dot_v1_dot_registry__pb2.DeleteBaselineRequest.FromString,
+                    response_serializer=vedette_dot_proto_dot_registry_dot_v1_dot_registry__pb2.DeleteBaselineResponse.SerializeToString,
+            ),
+            'FetchBaselineFile': grpc.unary_stream_rpc_method_handler(
+                    servicer.FetchBaselineFile,
+                    request_deserializer=vedette_dot_proto_dot_registry_dot_v1_dot_registry__pb2.FetchBaselineFileRequest.FromString,
+                    response_serializer=vedette_dot_proto_dot_registry_dot_v1_dot_registry__pb2.FetchBaselineFileResponse.SerializeToString,
             ),
             'SetAlias': grpc.unary_unary_rpc_method_handler(
                     servicer.SetAlias,
@@ -813,6 +911,168 @@ class RegistryService:
             '/vedette.proto.registry.v1.RegistryService/DeleteVersion',
             vedette_dot_proto_dot_registry_dot_v1_dot_registry__pb2.DeleteVersionRequest.SerializeToString,
             vedette_dot_proto_dot_registry_dot_v1_dot_registry__pb2.DeleteVersionResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def PutBaseline(request_iterator,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.stream_unary(
+            request_iterator,
+            target,
+            '/vedette.proto.registry.v1.RegistryService/PutBaseline',
+            vedette_dot_proto_dot_registry_dot_v1_dot_registry__pb2.PutBaselineRequest.SerializeToString,
+            vedette_dot_proto_dot_registry_dot_v1_dot_registry__pb2.PutBaselineResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetBaseline(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/vedette.proto.registry.v1.RegistryService/GetBaseline',
+            vedette_dot_proto_dot_registry_dot_v1_dot_registry__pb2.GetBaselineRequest.SerializeToString,
+            vedette_dot_proto_dot_registry_dot_v1_dot_registry__pb2.GetBaselineResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListBaselines(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/vedette.proto.registry.v1.RegistryService/ListBaselines',
+            vedette_dot_proto_dot_registry_dot_v1_dot_registry__pb2.ListBaselinesRequest.SerializeToString,
+            vedette_dot_proto_dot_registry_dot_v1_dot_registry__pb2.ListBaselinesResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def PutConstraints(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/vedette.proto.registry.v1.RegistryService/PutConstraints',
+            vedette_dot_proto_dot_registry_dot_v1_dot_registry__pb2.PutConstraintsRequest.SerializeToString,
+            vedette_dot_proto_dot_registry_dot_v1_dot_registry__pb2.PutConstraintsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def DeleteBaseline(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/vedette.proto.registry.v1.RegistryService/DeleteBaseline',
+            vedette_dot_proto_dot_registry_dot_v1_dot_registry__pb2.DeleteBaselineRequest.SerializeToString,
+            vedette_dot_proto_dot_registry_dot_v1_dot_registry__pb2.DeleteBaselineResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def FetchBaselineFile(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/vedette.proto.registry.v1.RegistryService/FetchBaselineFile',
+            vedette_dot_proto_dot_registry_dot_v1_dot_registry__pb2.FetchBaselineFileRequest.SerializeToString,
+            vedette_dot_proto_dot_registry_dot_v1_dot_registry__pb2.FetchBaselineFileResponse.FromString,
             options,
             channel_credentials,
             insecure,
