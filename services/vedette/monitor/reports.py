@@ -1,0 +1,233 @@
+"""Evidently reports for people: drawn from the window's sample and the baseline's, in a child process.
+
+The only file that knows Evidently, and only the child imports it: it takes seconds and hundreds of megabytes,
+and what it reads came from strangers. Its telemetry is off.
+
+Rule: one report at a time, bounded in rows, time, memory and number kept; a report is a file in place or none.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import logging
+import os
+import resource
+import signal
+import sys
+import tempfile
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from vedette.core.errors import DeadlineExceeded, Internal, NotFound, Overloaded, VedetteError
+from vedette.core.metrics import Metrics
+from vedette.core.models import check_name
+from vedette.core.tensors import Array
+
+log = logging.getLogger(__name__)
+
+Columns = Mapping[str, Array]
+HTML_HEADERS = [
+    ("content-type", "text/html; charset=utf-8"),
+    ("x-content-type-options", "nosniff"),
+    # Names of columns and categories came from strangers: the page may run its own scripts and reach nothing.
+    (
+        "content-security-policy",
+        "sandbox allow-scripts; default-src 'none'; script-src 'unsafe-inline' 'unsafe-eval'; style-src 'unsafe-inline'; "
+        + "img-src data: blob:; font-src data:",
+    ),
+]
+MAX_CATEGORY_CHARS = 200
+_WAITING = 32
+_CHILD_BYTES = 6 << 30
+
+
+@dataclass(frozen=True, slots=True)
+class ReportSettings:
+    """Where reports lie and what drawing one may cost."""
+
+    folder: Path
+    max_rows: int = 5_000
+    max_reports: int = 200
+    timeout_s: float = 180.0
+
+
+@dataclass(frozen=True, slots=True)
+class Samples:
+    """What a report compares: rows of the window and of the baseline, by column."""
+
+    window: Columns
+    baseline: Columns
+
+
+class Reports:
+    """Draws, keeps and finds reports by the id of their execution. Used on the event loop."""
+
+    def __init__(
+        self, settings: ReportSettings, samples: Callable[[str], Awaitable[Samples]], *, metrics: Metrics
+    ) -> None:
+        self._settings = settings
+        self._samples = samples
+        self._metrics = metrics
+        self._one = asyncio.Lock()
+        self._waiting: asyncio.Queue[str] = asyncio.Queue(_WAITING)
+
+    def offer(self, execution: str) -> bool:
+        """Have a report drawn in its turn; False when too many wait (it can be asked for later)."""
+        try:
+            self._waiting.put_nowait(execution)
+        except asyncio.QueueFull:
+            self._count("refused")
+            return False
+        return True
+
+    async def run(self) -> None:
+        """Draw what was offered, one after another, until cancelled."""
+        while True:
+            execution = await self._waiting.get()
+            try:
+                await self.draw(execution)
+            except VedetteError as error:
+                log.warning("a report could not be drawn", extra={"execution": execution, "reason": error.message})
+
+    async def draw(self, execution: str) -> str:
+        """The path under which the report is served; drawn now unless it is there.
+
+        Raises:
+            NotFound: no such execution, or its sample is not kept any more, or there is no baseline.
+            Overloaded: too many people wait already.
+            DeadlineExceeded, Internal: the child took too long, or failed.
+        """
+        target = self._file(execution)
+        if self._one.locked() and self._waiting.qsize() >= _WAITING:
+            raise Overloaded("too many reports are being drawn; ask again later")
+        async with self._one:
+            if not target.exists():
+                samples = await self._samples(execution)
+                await self._drawn(samples, target)
+                self._count("drawn")
+                await asyncio.to_thread(self._let_go)
+        return f"/reports/{target.name}"
+
+    def content(self, name: str) -> bytes:
+        """The report of that file name, whole. Blocks. Raises NotFound."""
+        stem, dot, suffix = name.rpartition(".")
+        if not dot or suffix != "html":
+            raise NotFound("there is no such report")
+        try:
+            return self._file(stem).read_bytes()
+        except OSError:
+            raise NotFound("there is no such report; draw it first") from None
+
+    async def _drawn(self, samples: Samples, target: Path) -> None:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=target.parent, prefix=".drawing-") as place:
+            folder = Path(place)
+            try:
+                await asyncio.to_thread(_write_samples, samples, folder, self._settings.max_rows)
+                await self._child(folder)
+                (folder / "report.html").replace(target)
+            except BaseException:
+                self._count("failed")
+                raise
+
+    async def _child(self, folder: Path) -> None:
+        process = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-P", "-m", "vedette.monitor.reports", str(folder)),
+            env=_environment(),
+            stdin=asyncio.subprocess.DEVNULL,
+            stdout=asyncio.subprocess.DEVNULL,
+            stderr=asyncio.subprocess.PIPE,
+            start_new_session=True,
+        )
+        try:
+            _, said = await asyncio.wait_for(process.communicate(), self._settings.timeout_s)
+        except TimeoutError:
+            raise DeadlineExceeded(f"drawing the report took over {self._settings.timeout_s:g} s") from None
+        finally:
+            if process.returncode is None:
+                with contextlib.suppress(ProcessLookupError):
+                    os.killpg(process.pid, signal.SIGKILL)
+                await process.wait()
+        if process.returncode != 0 or not await asyncio.to_thread((folder / "report.html").exists):
+            log.error("drawing a report failed", extra={"status": process.returncode, "said": said[-2000:].decode()})
+            raise Internal("the report could not be drawn; see the log of the monitor")
+
+    def _let_go(self) -> None:
+        """Keep the newest reports only."""
+        kept = sorted(self._settings.folder.glob("*.html"), key=lambda path: path.stat().st_mtime, reverse=True)
+        for path in kept[self._settings.max_reports :]:
+            path.unlink(missing_ok=True)
+
+    def _file(self, execution: str) -> Path:
+        return self._settings.folder / f"{check_name(execution, 'execution id')}.html"
+
+    def _count(self, outcome: str) -> None:
+        self._metrics.counter("vedette_reports_total", outcome=outcome).inc()
+
+
+def _environment() -> dict[str, str]:
+    """What the child sees: enough to import, and the switch that keeps Evidently from calling home."""
+    kept = {key: os.environ[key] for key in ("PATH", "LANG", "HOME", "PYTHONPATH", "VIRTUAL_ENV") if key in os.environ}
+    return {**kept, "DO_NOT_TRACK": "1", "MPLBACKEND": "Agg", "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
+
+
+def _write_samples(samples: Samples, folder: Path, max_rows: int) -> None:
+    """Both samples with the columns that both have, as numpy files; what each column is stands in a document."""
+    shared = [name for name in samples.baseline if name in samples.window]
+    kinds = {name: _kind(samples, name) for name in shared}
+    (folder / "columns.json").write_text(json.dumps(kinds))
+    for which, columns in (("window", samples.window), ("baseline", samples.baseline)):
+        arrays = {str(number): _cells(columns[name][:max_rows], kinds[name]) for number, name in enumerate(shared)}
+        np.savez(folder / f"{which}.npz", **dict[str, Any](arrays))
+
+
+def _kind(samples: Samples, name: str) -> str:
+    both = (samples.window[name], samples.baseline[name])
+    return "text" if any(column.dtype.kind not in "biuf" for column in both) else "numeric"
+
+
+def _cells(column: Array, kind: str) -> Array:
+    if kind == "numeric":
+        return np.asarray(column, np.float64)
+    return np.array(["" if cell is None else str(cell)[:MAX_CATEGORY_CHARS] for cell in column.tolist()], dtype=np.str_)
+
+
+def main(folder: Path) -> int:
+    """In the child: read the samples, write `report.html` beside them."""
+    resource.setrlimit(resource.RLIMIT_AS, (_CHILD_BYTES, _CHILD_BYTES))
+    os.nice(10)
+    kinds: dict[str, str] = json.loads((folder / "columns.json").read_text())
+    _evidently(kinds, {which: dict(np.load(folder / f"{which}.npz")) for which in ("window", "baseline")}, folder)
+    return 0
+
+
+def _evidently(kinds: dict[str, str], samples: dict[str, dict[str, Any]], folder: Path) -> None:
+    import warnings
+
+    warnings.simplefilter("ignore")
+    import pandas as pd
+    from evidently import DataDefinition, Dataset, Report
+    from evidently.presets import DataDriftPreset, DataSummaryPreset
+
+    numeric = [name for name, kind in kinds.items() if kind == "numeric"]
+    definition = DataDefinition(
+        numerical_columns=numeric, categorical_columns=[name for name in kinds if name not in numeric]
+    )
+    window, baseline = (
+        Dataset.from_pandas(
+            pd.DataFrame({name: arrays[str(number)] for number, name in enumerate(kinds)}), data_definition=definition
+        )
+        for arrays in (samples["window"], samples["baseline"])
+    )
+    drawn = Report([DataDriftPreset(), DataSummaryPreset()]).run(window, baseline)
+    drawn.save_html(str(folder / "report.html"))
+
+
+if __name__ == "__main__":
+    sys.exit(main(Path(sys.argv[1])))

@@ -1,0 +1,129 @@
+"""Evidently reports: drawn by a child, kept within bounds, harmless to open."""
+
+from __future__ import annotations
+
+import asyncio
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from vedette.core.errors import DeadlineExceeded, Internal, InvalidArgument, NotFound, VedetteError
+from vedette.core.metrics import NoMetrics
+from vedette.monitor.reports import Reports, ReportSettings, Samples
+
+
+def samples(rows: int = 200) -> Samples:
+    """A numeric column that moved, one that did not, and a category with a new value and a missing one."""
+    generator = np.random.default_rng(0)
+    still = generator.normal(size=rows)
+    baseline = {
+        "radius": generator.normal(size=rows),
+        "still": still,
+        "kind": np.array(["a", "b"] * (rows // 2), object),
+    }
+    window = {
+        "radius": generator.normal(2, 1, rows),
+        "still": generator.normal(size=rows),
+        "kind": np.array(["a", "<script>alert(1)</script>", None, "b"] * (rows // 4), object),
+        "unknown": still,
+    }
+    return Samples(window, baseline)
+
+
+def reports(folder: Path, **settings) -> Reports:
+    """Reports over the same samples, whatever execution is asked for."""
+
+    async def given(execution: str) -> Samples:
+        if execution == "gone":
+            raise NotFound("no such execution")
+        return samples()
+
+    return Reports(ReportSettings(folder, **settings), given, metrics=NoMetrics())
+
+
+async def test_a_report_is_drawn_once_and_found_by_its_execution(tmp_path: Path) -> None:
+    """Real Evidently in a child; the second time it is there; nothing else is left in the folder."""
+    made = reports(tmp_path)
+    assert await made.draw("e1") == "/reports/e1.html"
+    content = made.content("e1.html")
+    assert b"radius" in content
+    assert len(content) > 100_000
+    stamp = (tmp_path / "e1.html").stat().st_mtime_ns
+    await made.draw("e1")
+    assert (tmp_path / "e1.html").stat().st_mtime_ns == stamp
+    assert [path.name for path in tmp_path.iterdir()] == ["e1.html"]  # noqa: ASYNC240
+
+
+async def test_a_child_that_takes_too_long_is_ended(tmp_path: Path) -> None:
+    """Evidently's import alone takes longer than this; nothing is left behind."""
+    with pytest.raises(DeadlineExceeded, match="took over"):
+        await reports(tmp_path, timeout_s=0.2).draw("e1")
+    assert list(tmp_path.iterdir()) == []  # noqa: ASYNC240
+
+
+async def test_a_child_that_fails_is_an_error_with_no_inner_text(tmp_path: Path, monkeypatch) -> None:
+    """The log has the reason; the caller does not."""
+    monkeypatch.setattr("vedette.monitor.reports._write_samples", lambda *_: None)
+    with pytest.raises(Internal) as failure:
+        await reports(tmp_path).draw("e1")
+    assert "Traceback" not in failure.value.message
+    assert str(tmp_path) not in failure.value.message
+
+
+@pytest.mark.parametrize("name", ["e2.html", "../e1.html", "e1.txt", "e1", ".html", "a/b.html", "%2e%2e.html"])
+def test_only_reports_are_read(tmp_path: Path, name: str) -> None:
+    """No name leads out of the folder."""
+    (tmp_path / "e1.txt").write_text("secret")
+    with pytest.raises((NotFound, InvalidArgument)):
+        reports(tmp_path / "reports").content(name)
+
+
+async def test_an_execution_without_a_sample_is_not_found(tmp_path: Path) -> None:
+    """What the provider says reaches the caller."""
+    with pytest.raises(NotFound):
+        await reports(tmp_path).draw("gone")
+
+
+async def test_what_is_offered_is_drawn_in_turn_and_no_more_than_fits(tmp_path: Path) -> None:
+    """The queue is bounded; a failure does not end the work."""
+    made = reports(tmp_path)
+    drawn: list[str] = []
+    all_drawn = asyncio.Event()
+
+    async def note(execution: str) -> str:
+        drawn.append(execution)
+        if len(drawn) == 32:
+            all_drawn.set()
+        raise VedetteError("cannot")
+
+    made.draw = note
+    accepted = [made.offer(f"e{number}") for number in range(40)]
+    assert accepted == [True] * 32 + [False] * 8
+    task = asyncio.create_task(made.run())
+    await all_drawn.wait()
+    task.cancel()
+    assert drawn == [f"e{number}" for number in range(32)]
+
+
+def test_the_newest_reports_are_kept(tmp_path: Path) -> None:
+    """One more than fits takes the place of the oldest."""
+    import os
+
+    for number in range(5):
+        (tmp_path / f"e{number}.html").write_text("x")
+        os.utime(tmp_path / f"e{number}.html", (number, number))
+    reports(tmp_path, max_reports=2)._let_go()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["e3.html", "e4.html"]
+
+
+def test_evidently_is_imported_in_one_file_and_only_in_the_child() -> None:
+    """Importing the module loads neither Evidently nor pandas."""
+    program = "import sys, vedette.monitor.reports; print(*{'evidently', 'pandas', 'plotly'} & set(sys.modules))"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == []
+    services = Path(__file__).parents[2] / "services"
+    users = [path.name for path in services.rglob("*.py") if "evidently" in path.read_text().split('"""', 2)[-1]]
+    assert users == ["reports.py"]
