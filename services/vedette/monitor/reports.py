@@ -32,16 +32,11 @@ from vedette.core.tensors import Array
 log = logging.getLogger(__name__)
 
 Columns = Mapping[str, Array]
-HTML_HEADERS = [
-    ("content-type", "text/html; charset=utf-8"),
-    ("x-content-type-options", "nosniff"),
-    # Names of columns and categories came from strangers: the page may run its own scripts and reach nothing.
-    (
-        "content-security-policy",
-        "sandbox allow-scripts; default-src 'none'; script-src 'unsafe-inline' 'unsafe-eval'; style-src 'unsafe-inline'; "
-        + "img-src data: blob:; font-src data:",
-    ),
-]
+CONTENT_POLICY = (
+    "sandbox allow-scripts; default-src 'none'; script-src 'unsafe-inline' 'unsafe-eval'; "
+    "style-src 'unsafe-inline'; img-src data: blob:; font-src data:"
+)
+"""Names of columns and categories came from strangers: a report may run its own scripts and reach nothing."""
 MAX_CATEGORY_CHARS = 200
 _WAITING = 32
 _CHILD_BYTES = 6 << 30
