@@ -1,9 +1,11 @@
 """How often each value of a text column occurs, in bounded memory.
 
-Rule: known categories (the baseline's) are always counted exactly. Of the others up to `limit` are kept; while no
-more than that occur, every count is exact and order does not matter. Beyond it the rest goes to `other` by the
-Misra-Gries rule: a count kept is too low by at most (rows of unknown categories) / (limit + 1), and so is every
-category that is not kept, in any order of folding and merging. Source: Agarwal et al., "Mergeable summaries", 2012.
+Rule: known categories (the baseline's) are always counted exactly, in any order. Of the others up to `limit` are
+kept. While no more than that occur, every count is exact and any order of folding and merging gives the same. Beyond
+it, counts are lowered together until `limit` are left, and what they lose goes to `other`: then a category's count
+is too low by at most `slack`, never too high; one that is not listed occurred at most `slack` times; the total stays
+exact. This holds in any order, though the counts themselves may differ. Source: Misra and Gries, 1982; Agarwal,
+Cormode, Huang, Phillips, Wei and Yi, "Mergeable summaries", 2012.
 """
 
 from __future__ import annotations
@@ -23,6 +25,7 @@ class Categories:
     known: dict[str, int] = field(default_factory=dict)
     """The baseline's categories, zero when they do not occur."""
     fresh: dict[str, int] = field(default_factory=dict)
+    """Those that the baseline does not know; all of them when there is no baseline."""
     other: int = 0
     limit: int = LIMIT
 
@@ -37,14 +40,21 @@ class Categories:
         """Values counted, under a name or not."""
         return sum(self.known.values()) + sum(self.fresh.values()) + self.other
 
+    @property
+    def slack(self) -> int:
+        """By how much at most the count of a category that is not known is too low."""
+        return self.other // (self.limit + 1)
+
     def fold(self, counts: Mapping[str, int]) -> None:
         """Add the counts of some rows."""
+        known, fresh = self.known, self.fresh
         for name, count in counts.items():
-            if name in self.known:
-                self.known[name] += count
+            if name in known:
+                known[name] += count
             else:
-                self.fresh[name] = self.fresh.get(name, 0) + count
-        self._cut()
+                fresh[name] = fresh.get(name, 0) + count
+        if len(fresh) > self.limit:
+            self._cut()
 
     def merge(self, other: Categories) -> Categories:
         """Both together; InvalidArgument when their known categories or limits differ."""
@@ -55,9 +65,8 @@ class Categories:
         return merged
 
     def _cut(self) -> None:
-        if len(self.fresh) <= self.limit:
-            return
+        """Lower all counts by the largest one that must go; at least limit + 1 lose that much."""
         ranked = sorted(self.fresh.values(), reverse=True)
-        cut, before = ranked[self.limit], sum(ranked)
+        cut = ranked[self.limit]
         self.fresh = {name: count - cut for name, count in self.fresh.items() if count > cut}
-        self.other += before - sum(self.fresh.values())
+        self.other += sum(ranked) - sum(self.fresh.values())

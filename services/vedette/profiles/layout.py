@@ -6,10 +6,11 @@ Rule: a layout is taken from the baseline's profile once and never changes; wind
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
+from numpy.typing import NDArray
 
 if TYPE_CHECKING:
     from vedette.profiles.column import ColumnProfile
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 Kind = Literal["numeric", "text"]
 
 BINS = 20
+"""Bins of equal frequency: each holds about 5 % of the baseline, so none of its shares is too small to divide by."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,17 +28,19 @@ class ColumnLayout:
 
     kind: Kind
     edges: tuple[float, ...] = ()
-    """Of a numeric column: minimum, the 5 %, 10 %, ... 95 % quantiles and maximum of the baseline, without repeats.
-    A maximum that is itself such a quantile gets a bin of its own, one float wide."""
+    """Of a numeric column: the baseline's minimum, its 5 %, 10 %, ... 95 % quantiles and its maximum.
+
+    A value that takes up several quantiles, and each value of a column with at most 20 of them, has a bin of its own,
+    one float wide. Empty when the baseline had no finite value."""
     categories: tuple[str, ...] = ()
-    """Of a text column: those that the baseline counted by name."""
+    """Of a text column: those that the baseline counted by name, at most 1,000."""
 
 
 @dataclass(frozen=True, slots=True)
 class Layout:
-    """The columns of a baseline; empty: anything goes and nothing has bins."""
+    """The columns of a baseline and how each is counted."""
 
-    columns: Mapping[str, ColumnLayout] = field(default_factory=dict)
+    columns: Mapping[str, ColumnLayout]
 
     @staticmethod
     def of(profile: Profile) -> Layout:
@@ -47,15 +51,18 @@ class Layout:
 def _column(column: ColumnProfile) -> ColumnLayout:
     if column.kind == "text":
         return ColumnLayout("text", categories=tuple(sorted(column.categories.counts)))
-    return ColumnLayout("numeric", edges=_edges(column))
+    return ColumnLayout("numeric", edges=tuple(_edges(column).tolist()))
 
 
-def _edges(column: ColumnProfile) -> tuple[float, ...]:
+def _edges(column: ColumnProfile) -> NDArray[np.float64]:
     if not column.moments.count:
-        return ()
-    inner = column.quantiles.quantile(np.arange(1, BINS) / BINS)
-    low, high = column.moments.minimum, column.moments.maximum
-    edges = np.unique(np.concatenate(([low], inner, [high])))
-    if inner[-1] == high and high < np.finfo(np.float64).max:
-        edges = np.append(edges, np.nextafter(high, np.inf))
-    return tuple(edges.tolist())
+        return np.zeros(0)
+    ends = np.array([column.moments.minimum, column.moments.maximum])
+    values = np.union1d(column.quantiles.points()[0], ends)
+    if len(values) <= BINS:
+        cuts = atoms = values
+    else:
+        inner, repeats = np.unique(column.quantiles.quantile(np.arange(1, BINS) / BINS), return_counts=True)
+        cuts, atoms = np.concatenate((ends, inner)), inner[repeats > 1]
+    behind = np.nextafter(atoms[atoms < np.finfo(np.float64).max], np.inf)
+    return np.unique(np.concatenate((cuts, behind)))

@@ -1,6 +1,7 @@
 """Count, sum and sum of squares of a column, kept as exact integers, so that no order of adding changes a bit.
 
-Rule: a float64 is an integer times 2**-1074 and its square an integer times 2**-2148; sums are kept in those units.
+Rule: a float64 is an integer times 2**-1074 and its square an integer times 2**-2148; sums are kept in those units
+and rounded once, when they are read.
 """
 
 from __future__ import annotations
@@ -17,9 +18,10 @@ _SUM_BITS = 1074
 _SQUARE_BITS = 2148
 _WINDOW = 20
 _CHUNK = 8192
-"""Products of two 20-bit windows, 8,192 of them added: below 2**53, so float64 BLAS adds them without rounding."""
+"""A window holds integers up to 2**20: products of two, 8,192 of them added, stay within 2**53, so that float64 BLAS
+adds them without rounding, in whatever order."""
 _PLAIN = (2.0**-400, 2.0**400)
-"""Outside of these magnitudes the scale factors of the windows would leave float64."""
+"""Magnitudes between which no window, nor a product of two, leaves float64."""
 
 
 @dataclass(slots=True)
@@ -35,7 +37,7 @@ class Moments:
     maximum: float = math.nan
 
     def fold(self, values: Floats) -> None:
-        """Add finite values, in any order."""
+        """Add finite values; fastest when they are sorted, for then neighbours are of one magnitude."""
         if not len(values):
             return
         self._extend(len(values), float(values.min()), float(values.max()))
@@ -47,13 +49,16 @@ class Moments:
     def merge(self, other: Moments) -> Moments:
         """Both together; exactly what folding all values into one gives."""
         merged = Moments(self.count, self.total + other.total, self.squares + other.squares, self.minimum, self.maximum)
-        if other.count:
-            merged._extend(other.count, other.minimum, other.maximum)
+        merged._extend(other.count, other.minimum, other.maximum)
+        merged.count = self.count + other.count
         return merged
 
     def _extend(self, count: int, minimum: float, maximum: float) -> None:
-        self.minimum = minimum if not self.count else min(self.minimum, minimum)
-        self.maximum = maximum if not self.count else max(self.maximum, maximum)
+        if not count:
+            return
+        # Zeros are unsigned, or the first one met would decide the sign of the minimum.
+        self.minimum = (minimum if not self.count else min(self.minimum, minimum)) + 0.0
+        self.maximum = (maximum if not self.count else max(self.maximum, maximum)) + 0.0
         self.count += count
 
     @property
@@ -68,7 +73,7 @@ class Moments:
 
     @property
     def variance(self) -> float:
-        """The population variance (divided by the count), rounded once."""
+        """The population variance (divided by the count), rounded once; infinite when it leaves float64."""
         return _ratio(*self._variance())
 
     @property
@@ -78,7 +83,7 @@ class Moments:
 
     def _variance(self) -> tuple[int, int]:
         """Numerator and denominator: (n * sum of squares - sum ** 2) / n ** 2."""
-        return self.count * self.squares - self.total**2, (self.count**2) << _SQUARE_BITS
+        return self.count * self.squares - self.total**2, self.count**2 << _SQUARE_BITS
 
 
 def _ratio(numerator: int, denominator: int) -> float:
@@ -87,16 +92,16 @@ def _ratio(numerator: int, denominator: int) -> float:
     try:
         return numerator / denominator
     except OverflowError:
-        return math.copysign(math.inf, numerator)
+        return math.inf if numerator > 0 else -math.inf
 
 
 def _root(numerator: int, denominator: int) -> float:
-    """The square root of a ratio, through integers: the ratio itself may be outside of float64."""
+    """The square root of a ratio by way of integers, for the ratio itself may be outside of float64."""
     if not denominator:
         return math.nan
     shift = max(0, 130 - numerator.bit_length() + denominator.bit_length())
     shift += shift % 2
-    return _ratio(math.isqrt((numerator << shift) // denominator), 1 << (shift // 2))
+    return _ratio(math.isqrt((numerator << shift) // denominator), 1 << shift // 2)
 
 
 def _exact_sums(values: Floats) -> tuple[int, int]:
@@ -105,7 +110,8 @@ def _exact_sums(values: Floats) -> tuple[int, int]:
     largest = float(sizes.max())
     if largest == 0.0:
         return 0, 0
-    if largest < _PLAIN[1] and float(np.min(sizes, where=sizes > 0, initial=largest)) > _PLAIN[0]:
+    smallest = float(sizes.min()) or float(sizes.min(where=sizes > 0, initial=largest))
+    if smallest > _PLAIN[0] and largest < _PLAIN[1]:
         return _windowed_sums(values, math.frexp(largest)[1])
     plain = (sizes > _PLAIN[0]) & (sizes < _PLAIN[1])
     total, squares = _exact_sums(values[plain]) if plain.any() else (0, 0)
@@ -118,20 +124,27 @@ def _exact_sums(values: Floats) -> tuple[int, int]:
 
 
 def _windowed_sums(values: Floats, exponent: int) -> tuple[int, int]:
-    """The sums of values below 2**exponent, cut into windows of 20 bits whose products add without rounding."""
-    windows, rest = [], values
+    """The sums of values of at most 2**exponent.
+
+    Each value is cut into windows of 20 bits on one grid; sums of windows and of products of windows are exact.
+    """
+    windows: list[tuple[Floats, int]] = []
+    total, squares, rest = 0, 0, values
     while rest.any():
         exponent -= _WINDOW
-        window = np.trunc(rest * 2.0**-exponent)
-        rest = rest - window * 2.0**exponent
-        windows.append(window)
-    cut = np.stack(windows)
-    total = squares = 0
-    products = (cut @ cut.T).tolist()
-    for row, first in enumerate(cut.sum(axis=1).tolist()):
-        bits = exponent + _WINDOW * (len(windows) - 1 - row)
-        total += int(first) << (bits + _SUM_BITS)
-        for column in range(row + 1):
-            other = exponent + _WINDOW * (len(windows) - 1 - column)
-            squares += (int(products[row][column]) << (bits + other + _SQUARE_BITS)) * (1 if row == column else 2)
+        # Adding and taking away 1.5 * 2**52 grid units rounds to the grid: the rest is at most half a unit.
+        anchor = math.ldexp(1.5, 52 + exponent)
+        window = rest + anchor
+        window -= anchor
+        rest = rest - window
+        total += _integer(float(window.sum()), exponent) << (exponent + _SUM_BITS)
+        for other, unit in windows:
+            squares += _integer(float(window @ other), exponent + unit) << (exponent + unit + _SQUARE_BITS + 1)
+        squares += _integer(float(window @ window), 2 * exponent) << (2 * exponent + _SQUARE_BITS)
+        windows.append((window, exponent))
     return total, squares
+
+
+def _integer(value: float, exponent: int) -> int:
+    """How many units of 2**exponent a value holds."""
+    return int(math.ldexp(value, -exponent))
