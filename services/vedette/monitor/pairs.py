@@ -6,14 +6,19 @@ Rule: what cannot be compared is named with its reason, never left out in silenc
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
 
 from vedette.core.errors import InvalidArgument
 from vedette.core.monitors import CheckResult
 from vedette.monitor.evidence import Evidence
-from vedette.profiles import ColumnProfile
+from vedette.profiles import Categories, ColumnProfile, distances
+
+Floats = NDArray[np.float64]
 
 Kind = Literal["numeric", "text"]
 BOTH: tuple[Kind, ...] = ("numeric", "text")
@@ -22,6 +27,8 @@ MIN_VALUES = 20
 """A column with fewer values, on either side, is not compared: neither shares nor asymptotic tests mean much."""
 LARGEST = 1e12
 """Scores are cut off here: a distance over a spread near zero must stay a number that every format can carry."""
+ROUGH = 20.0
+"""A category kept by a side that is over its cap is compared when its count is so many times its possible error."""
 MAX_NAMED = 100
 """Results for columns that the baseline does not have; callers choose the names and the number of those."""
 
@@ -42,6 +49,8 @@ class Pair:
 
 Distance = Callable[[ColumnProfile, ColumnProfile], float]
 """Baseline and window to a distance; NaN where there is none."""
+Measure = Callable[[Floats, Floats], float]
+"""Counts of the baseline and of the window, over the same cells, to a distance."""
 
 
 def pair_columns(
@@ -57,7 +66,7 @@ def pair_columns(
         if column.kind not in kinds:
             continue
         window = evidence.window.columns.get(name)
-        reason = _incomparable(column, window)
+        reason = incomparable(column, window)
         if window is None or reason:
             left_out.append(skipped(check, reason, feature=name))
         else:
@@ -73,7 +82,8 @@ def _unknown(evidence: Evidence, check: str) -> list[CheckResult]:
     return [skipped(check, "The baseline has no such column.", feature=name) for name in names[:MAX_NAMED]]
 
 
-def _incomparable(baseline: ColumnProfile, window: ColumnProfile | None) -> str:
+def incomparable(baseline: ColumnProfile, window: ColumnProfile | None) -> str:
+    """Why two columns cannot be compared, in one sentence; empty when they can."""
     if window is None or not window.rows:
         return "The window has no such column."
     if window.kind != baseline.kind:
@@ -107,11 +117,45 @@ class Limit:
     """The distance in words, as a description begins."""
 
 
-def compare(evidence: Evidence, limit: Limit, distances: dict[Kind, Distance]) -> list[CheckResult]:
+def binned(measure: Measure) -> Distance:
+    """A measure of counts over the baseline's bins: 20 that hold equal shares of it, and one beyond either end."""
+
+    def distance(baseline: ColumnProfile, window: ColumnProfile) -> float:
+        before, after = distances.binned(baseline, window)
+        return measure(before, after) if len(before) else math.nan
+
+    return distance
+
+
+def by_category(measure: Measure) -> Distance:
+    """A measure of counts over the categories of both."""
+    return lambda baseline, window: measure(*category_counts(baseline, window))
+
+
+def category_counts(baseline: ColumnProfile, window: ColumnProfile) -> tuple[Floats, Floats]:
+    """Counts by category on both sides, in one order; the last cell is what is under no name.
+
+    Where a side was over its cap of categories, only names that it counted well are compared; all others are one cell.
+    """
+    left, right = baseline.categories, window.categories
+    here, there = left.counts, right.counts
+    names = sorted(name for name in {*here, *there} if _counted(left, name) and _counted(right, name))
+    before = np.array([here.get(name, 0) for name in names], dtype=np.float64)
+    after = np.array([there.get(name, 0) for name in names], dtype=np.float64)
+    return np.append(before, left.total - before.sum()), np.append(after, right.total - after.sum())
+
+
+def _counted(categories: Categories, name: str) -> bool:
+    """Whether this side's count of a name is exact, or off by little."""
+    slack = categories.slack
+    return not slack or name in categories.known or categories.fresh.get(name, 0) > ROUGH * slack
+
+
+def compare(evidence: Evidence, limit: Limit, by_kind: Mapping[Kind, Distance]) -> list[CheckResult]:
     """One result per column of the kinds that have a distance: violated above the limit's threshold."""
-    pairs, results = pair_columns(evidence, check=limit.check, kinds=distances)
+    pairs, results = pair_columns(evidence, check=limit.check, kinds=by_kind)
     for pair in pairs:
-        score = distances[pair.kind](pair.baseline, pair.window)
+        score = by_kind[pair.kind](pair.baseline, pair.window)
         results.append(judged(limit, pair.name, score))
     return results
 

@@ -13,11 +13,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vedette.core.tensors import Array
-from vedette.monitor.pairs import Pair
-from vedette.profiles import Categories, Profile
-from vedette.profiles.distinct import mixed
+from vedette.monitor.pairs import Pair, category_counts
+from vedette.profiles import Profile, Quantiles, distances
+from vedette.profiles.hashing import mixed
 
 Floats = NDArray[np.float64]
+Codes = NDArray[np.uint64]
 
 MIN_EXPECTED = 5.0
 """Cochran's rule: a cell of a contingency table with a smaller expected count is merged with others."""
@@ -25,10 +26,50 @@ MOST_ALIKE = 0.02
 """When more pairs of the baseline's rows than this are alike, rows are too simple to tell a repetition by."""
 MIN_INDEPENDENT = 30.0
 """However much rows repeat, they count as so many: a feed that is stuck on one row must still be noticed."""
-ROUGH = 20.0
-"""A category kept by a side that is over its cap is compared when its count is so many times its possible error."""
 UNSEEN = 3.0
 """Alike pairs that may be there when a sample shows none, with 95 % confidence (the rule of three)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Displacement:
+    """How one distribution of numbers lies to another."""
+
+    ks: float
+    """Kolmogorov-Smirnov distance."""
+    auc: float
+    """The chance that a value of the second is above one of the first, ties by half."""
+    wasserstein: float
+    """First Wasserstein distance in units of the scale that was given."""
+    rank_error: float
+    """How far `ks` and `auc` may be off because of the sketches, with 99 % confidence each."""
+
+
+def displacement(first: Quantiles, second: Quantiles, *, scale: float) -> Displacement:
+    """Compare two sketches that are not empty, in one pass over their points: every column of every window needs it."""
+    (x, counts), (y, more) = first.points(), second.points()
+    values = np.concatenate((x, y))
+    order = np.argsort(values, kind="stable")
+    apart = np.abs(np.cumsum(np.concatenate((counts / counts.sum(), -more / more.sum()))[order]))[:-1]
+    halves = np.diff(values[order] * 0.5)  # a whole difference may leave float64
+    below = np.concatenate(([0.0], np.cumsum(counts) / counts.sum()))
+    auc = float(more @ (below[np.searchsorted(x, y, "left")] + below[np.searchsorted(x, y, "right")])) / 2
+    return Displacement(
+        ks=float(apart.max(where=halves > 0, initial=0.0)),
+        auc=auc / float(more.sum()),
+        wasserstein=float(apart @ halves) / scale * 2 if scale else math.inf,
+        rank_error=first.rank_error + second.rank_error,
+    )
+
+
+def displacement_p_value(moved: Displacement, n: float, m: float) -> float:
+    """Whether two samples of `n` and `m` independent values lie apart: the smaller p-value of two tests, doubled.
+
+    Kolmogorov-Smirnov sees any change of shape, Mann-Whitney sees a shift with half the data. What the sketches may
+    be off by is taken off both statistics.
+    """
+    ks = ks_p_value(max(0.0, moved.ks - moved.rank_error), n, m)
+    away = max(0.0, abs(moved.auc - 0.5) - moved.rank_error)
+    return min(1.0, 2 * min(ks, 2 * auc_p_value(0.5 + away, n, m)))
 
 
 def ks_p_value(distance: float, n: float, m: float) -> float:
@@ -52,6 +93,37 @@ def chi_squared_p_value(baseline: Floats, window: Floats) -> float:
     return float(chdtrc(table.shape[1] - 1, statistic))
 
 
+def deequ_chi_squared(baseline: Floats, window: Floats) -> float:
+    """The p-value of Deequ's chi-squared test: the baseline's shares are the truth; NaN with fewer than two cells.
+
+    Small categories are merged, the smallest into the next smallest, until all expected counts of two categories
+    are 10 or more, and of more categories at most 20 % are below 5 and none is 0.
+    """
+    expected, seen = baseline * (window.sum() / (baseline.sum() or math.nan)), window
+    order = np.argsort(expected, kind="stable")
+    cells = [(float(expected[i]), float(seen[i])) for i in order if expected[i] or seen[i]]
+    while len(cells) > 1 and _too_small([cell[0] for cell in cells]):
+        (e, o), (next_e, next_o) = cells[:2]
+        cells = sorted([(e + next_e, o + next_o), *cells[2:]])
+    if len(cells) < 2:
+        return math.nan
+    return distances.chi_squared(*zip(*cells)).p_value
+
+
+def _too_small(expected: Sequence[float]) -> bool:
+    if len(expected) == 2:
+        return min(expected) < 10
+    return min(expected) <= 0 or sum(e < 5 for e in expected) > 0.2 * len(expected)
+
+
+def auc_p_value(auc: float, n: float, m: float) -> float:
+    """The chance of an area under the ROC curve this large by guessing: Mann-Whitney's normal approximation, an
+    upper bound for ties."""
+    from scipy.special import ndtr
+
+    return float(ndtr(-(auc - 0.5) * math.sqrt(12 * n * m / (n + m + 1))))
+
+
 def holm(p_values: Sequence[float]) -> list[float]:
     """Holm's step-down adjustment: at or below alpha only with family-wise error of at most alpha, whatever the
     dependence. Source: Holm, "A simple sequentially rejective multiple test procedure", 1979."""
@@ -62,28 +134,14 @@ def holm(p_values: Sequence[float]) -> list[float]:
     return adjusted.tolist()
 
 
-def merged_counts(pair: Pair, weights: tuple[float, float]) -> tuple[Floats, Floats]:
-    """Counts by category of the baseline and of the window, times `weights`, with rare categories as one.
+def merged_counts(pair: Pair, worth: Independence) -> tuple[Floats, Floats]:
+    """Independent rows by category of the baseline and of the window, with rare categories as one.
 
-    Which cells are rare is decided by both sides together, so that the choice favours neither side. Where a side
-    was over its cap of categories only names that it counted well are compared; all others are one cell.
+    Which cells are rare is decided by both sides together, so that the choice favours neither side.
     """
-    left, right = pair.baseline.categories, pair.window.categories
-    names = sorted({*left.counts, *right.counts})
-    well = [name for name in names if _counted(left, name) and _counted(right, name)]
-    table = np.array([[side.counts.get(name, 0) for name in well] for side in (left, right)], dtype=np.float64)
-    table = np.column_stack((table, np.array([left.total, right.total]) - table.sum(axis=1)))
-    table *= np.array(weights)[:, None]
-    baseline, window = _without_rare(table)
-    return baseline, window
-
-
-def _counted(categories: Categories, name: str) -> bool:
-    """Whether this side's count of a name is exact, or off by little: see `Categories` for the bound."""
-    if not categories.other or name in categories.known:
-        return True
-    bound = (categories.other + sum(categories.fresh.values())) / (categories.limit + 1)
-    return categories.fresh.get(name, 0) > ROUGH * bound
+    before, after = category_counts(pair.baseline, pair.window)
+    merged = _without_rare(np.stack((before * worth.baseline, after * worth.window)))
+    return merged[0], merged[1]
 
 
 def _without_rare(table: Floats) -> Floats:
@@ -114,10 +172,10 @@ def independence(baseline: Profile, window: Profile) -> Independence:
     baseline as within each, and only the excess is repetition. In tables whose rows cannot be told apart
     (`MOST_ALIKE`) an excess would be drift itself, so there rows count in full.
     """
-    codes = _row_codes(baseline.sample.columns(), window.sample.columns())
+    codes = row_codes(baseline.sample.columns(), window.sample.columns())
     if codes is None:
         return Independence()
-    within_baseline, within_window = _alike(codes[0]), _alike(codes[1])
+    within_baseline, within_window = alike(codes[0]), alike(codes[1])
     if within_baseline > MOST_ALIKE:
         return Independence()
     across = _alike_across(*codes)
@@ -134,9 +192,7 @@ def _worth(rows: int, excess: float, sampled: int) -> float:
     return max(independent, min(MIN_INDEPENDENT, rows)) / rows if rows else 1.0
 
 
-def _row_codes(
-    baseline: Mapping[str, Array], window: Mapping[str, Array]
-) -> tuple[NDArray[np.uint64], NDArray[np.uint64]] | None:
+def row_codes(baseline: Mapping[str, Array], window: Mapping[str, Array]) -> tuple[Codes, Codes] | None:
     """One number per sampled row over the columns that both sides have, equal for equal rows; None without rows."""
     shared = sorted(baseline.keys() & window.keys())
     sizes = [len(next(iter(columns.values()))) if columns else 0 for columns in (baseline, window)]
@@ -148,7 +204,7 @@ def _row_codes(
     return codes[: sizes[0]], codes[sizes[0] :]
 
 
-def _value_codes(baseline: Array, window: Array) -> NDArray[np.uint64]:
+def _value_codes(baseline: Array, window: Array) -> Codes:
     if baseline.dtype.kind == "O" or window.dtype.kind == "O":
         numbers: dict[object, int] = {}
         texts = [*baseline.tolist(), *window.tolist()]
@@ -158,13 +214,13 @@ def _value_codes(baseline: Array, window: Array) -> NDArray[np.uint64]:
     return both.view(np.uint64)
 
 
-def _alike(codes: NDArray[np.uint64]) -> float:
+def alike(codes: Codes) -> float:
     """The share of pairs of different rows that are alike."""
     counts = np.unique(codes, return_counts=True)[1].astype(np.float64)
     return float((counts * (counts - 1)).sum()) / (len(codes) * (len(codes) - 1))
 
 
-def _alike_across(left: NDArray[np.uint64], right: NDArray[np.uint64]) -> float:
+def _alike_across(left: Codes, right: Codes) -> float:
     """The share of pairs of a row of one side and a row of the other that are alike."""
     (names, counts), (others, more) = (np.unique(codes, return_counts=True) for codes in (left, right))
     _, here, there = np.intersect1d(names, others, assume_unique=True, return_indices=True)

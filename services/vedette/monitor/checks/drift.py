@@ -11,9 +11,10 @@ from vedette.monitor.pairs import LARGEST, Pair, at_least, between, pair_columns
 from vedette.monitor.significance import (
     Independence,
     chi_squared_p_value,
+    displacement,
+    displacement_p_value,
     holm,
     independence,
-    ks_p_value,
     merged_counts,
 )
 from vedette.profiles import distances
@@ -25,8 +26,8 @@ class Drift:
 
     Certain: the p-value of a two-sample test, corrected by Holm over all columns of the window, is at most `alpha`,
     which bounds the chance that a window without drift raises any alarm at all. Numbers take the Kolmogorov-Smirnov
-    test, less what the sketches may be off by; categories the chi-squared test of homogeneity. The sizes of window
-    and baseline both count, as numbers of independent rows (`significance.independence`).
+    and the Mann-Whitney test, less what the sketches may be off by; categories the chi-squared test of homogeneity.
+    The sizes of window and baseline both count, as numbers of independent rows (`significance.independence`).
 
     Large: numbers moved by more than `numeric_effect` standard deviations of the baseline (first Wasserstein
     distance; of a constant baseline: by more than that share of the values), categories by more than
@@ -83,18 +84,15 @@ class _Change:
 
 def _numeric(pair: Pair, worth: Independence) -> _Change:
     left, right = pair.baseline, pair.window
-    distance = distances.ks(left, right)
-    certain = max(0.0, distance - left.quantiles.rank_error - right.quantiles.rank_error)
-    p_value = ks_p_value(certain, values(left) * worth.baseline, values(right) * worth.window)
     spread = left.moments.std
+    moved = displacement(left.quantiles, right.quantiles, scale=spread)
+    p_value = displacement_p_value(moved, values(left) * worth.baseline, values(right) * worth.window)
     if spread > 0.0:
-        return _Change(
-            "Wasserstein distance in standard deviations", distances.wasserstein(left, right) / spread, p_value
-        )
-    return _Change("Share of values other than the baseline's constant", distance, p_value)
+        return _Change("Wasserstein distance in standard deviations", moved.wasserstein, p_value)
+    return _Change("Share of values other than the baseline's constant", moved.ks, p_value)
 
 
 def _categorical(pair: Pair, worth: Independence) -> _Change:
-    baseline, window = merged_counts(pair, (worth.baseline, worth.window))
+    baseline, window = merged_counts(pair, worth)
     effect = distances.tvd(baseline, window)
     return _Change("Total variation distance of categories", effect, chi_squared_p_value(baseline, window))

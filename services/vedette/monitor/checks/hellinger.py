@@ -1,0 +1,31 @@
+"""Hellinger distance of numbers and categories, with a fixed threshold."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from vedette.core.monitors import CheckResult
+from vedette.monitor.evidence import Evidence
+from vedette.monitor.pairs import Limit, at_least, binned, by_category, compare
+from vedette.profiles import distances
+
+
+@dataclass(frozen=True, slots=True)
+class Hellinger:
+    """Hellinger distance of numbers and categories, with a fixed threshold.
+
+    From 0 to 1; numbers are compared over bins of equal shares of the baseline.
+    """
+
+    name: ClassVar[str] = "hellinger"
+    threshold: float = 0.1
+
+    def __post_init__(self) -> None:
+        at_least("threshold", self.threshold, 0.0)
+
+    def evaluate(self, evidence: Evidence) -> list[CheckResult]:
+        limit = Limit(self.name, self.threshold, "Hellinger distance")
+        return compare(
+            evidence, limit, {"numeric": binned(distances.hellinger), "text": by_category(distances.hellinger)}
+        )
