@@ -1,23 +1,33 @@
 """The metrics stream of one host in SQLite files, for any number of processes.
 
 Rule: acknowledged means fsynced; what cannot be read back as it was written is never delivered, and reported.
+The event loop never waits for a disk: writing has a thread for each topic, reading borrows one.
 """
 
 from __future__ import annotations
 
 import asyncio
+import logging
+import os
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from typing import get_args
 
-from vedette.core.errors import InvalidArgument, Unavailable
+from vedette.core.errors import DataLoss, InvalidArgument, Unavailable
 from vedette.core.events import Damage, DeadLetter, Delivery, Message, Topic
 from vedette.core.metrics import Metrics, NoMetrics
 from vedette.storage.sqlite_stream_reader import TopicReader
+from vedette.storage.sqlite_stream_records import stream_errors
+from vedette.storage.sqlite_stream_recovery import enter
+from vedette.storage.sqlite_stream_retention import Retention
 from vedette.storage.sqlite_stream_segments import TopicFiles
 from vedette.storage.sqlite_stream_state import StreamState
-from vedette.storage.sqlite_stream_writer import Retention, TopicWriter
+from vedette.storage.sqlite_stream_writer import TopicWriter
 
+log = logging.getLogger(__name__)
+
+TOPICS: tuple[Topic, ...] = get_args(Topic)
 RETENTION_S = 72 * 3600.0
 """Default time that messages are kept."""
 RETENTION_BYTES = 2 << 30
@@ -26,32 +36,58 @@ MAX_READ_BYTES = 16 << 20
 """Default bound of what one read returns; one message is returned whatever its size."""
 BUSY_TIMEOUT_S = 30.0
 """Default time that a writer waits for its turn among the processes."""
-_POLL_S = 0.02
+_POLL_S = 0.025
+_SWEEP_S = 60.0
+MAX_GROUP = 200
 
 
-class _TopicLog:
-    """One topic: who writes it, who reads it, and who waits for more."""
+class _Topic:
+    """One topic of the stream: who writes it, who reads it, and who waits for more."""
 
-    def __init__(self, topic: Topic, stream: SqliteEventStream) -> None:
-        self.files = TopicFiles(stream.folder / topic)
-        self.writer = TopicWriter(
-            topic,
-            self.files,
-            retention=stream.retention,
-            busy_timeout_s=stream.busy_timeout_s,
-            stored=self.wake,
-        )
-        self.reader = TopicReader(topic, self.files, max_bytes=stream.max_read_bytes, report=stream.report)
-        self.waiters: set[asyncio.Future[None]] = set()
+    def __init__(self, files: TopicFiles, writer: TopicWriter, reader: TopicReader, waiters: _Waiters) -> None:
+        self.files = files
+        self.writer = writer
+        self.reader = reader
+        self.waiters = waiters
+        self.handled: dict[str, int] = {}
+        """Offsets that groups of this process have committed."""
+        self.swept = time.monotonic()
 
-    def wake(self, end: int = 0) -> None:
-        for waiter in self.waiters:
-            if not waiter.done():
-                waiter.set_result(None)
+
+class _Waiters:
+    """Who of this event loop waits for a message of one topic."""
+
+    def __init__(self) -> None:
+        self._futures: set[asyncio.Future[None]] = set()
+
+    def wake(self) -> None:
+        """Let everyone look again."""
+        for future in self._futures:
+            self._end(future)
+
+    async def pause(self, seconds: float) -> None:
+        """Until somebody wakes us, or the time is over."""
+        loop = asyncio.get_running_loop()
+        future = loop.create_future()
+        self._futures.add(future)
+        alarm = loop.call_later(seconds, self._end, future)
+        try:
+            await future
+        finally:
+            alarm.cancel()
+            self._futures.discard(future)
+
+    @staticmethod
+    def _end(future: asyncio.Future[None]) -> None:
+        if not future.done():
+            future.set_result(None)
 
 
 class SqliteEventStream:
-    """An `EventStream` in a folder. Construct it anywhere; use it in one event loop; share the folder at will."""
+    """An `EventStream` in a folder that any number of processes of one host share.
+
+    Construct it anywhere, use it in one event loop. `retention_s` and `retention_bytes` hold for each topic.
+    """
 
     def __init__(
         self,
@@ -63,102 +99,186 @@ class SqliteEventStream:
         busy_timeout_s: float = BUSY_TIMEOUT_S,
         metrics: Metrics | None = None,
     ) -> None:
-        self.folder = folder
-        self.retention = Retention(retention_s, retention_bytes)
-        self.max_read_bytes = max_read_bytes
-        self.busy_timeout_s = busy_timeout_s
+        self._folder = folder
+        self._retention = Retention(retention_s, retention_bytes)
+        self._max_read_bytes = max_read_bytes
+        self._busy_timeout_s = busy_timeout_s
         self._metrics = metrics or NoMetrics()
         self._state = StreamState(folder)
-        self._logs: dict[Topic, _TopicLog] = {}
+        self._topics: dict[Topic, _Topic] = {}
+        self._entering: asyncio.Task[int] | None = None
         self._closed = False
 
     async def publish(self, topic: Topic, messages: Sequence[Message]) -> list[int]:
-        log = self._log(topic)
-        return await log.writer.publish(messages) if messages else []
+        found = await self._topic(topic)
+        offsets = await found.writer.publish(messages) if messages else []
+        self._show_lag(topic, found)
+        return offsets
 
     async def read(self, topic: Topic, offset: int, limit: int) -> list[Delivery]:
-        log = self._log(topic)
+        found = await self._topic(topic)
         if offset < 0 or limit < 1:
             raise InvalidArgument("an offset is 0 or more and a limit is 1 or more")
-        return await asyncio.to_thread(log.reader.read, offset, limit)
+        deliveries = await asyncio.to_thread(found.reader.read, offset, limit)
+        self._show_lag(topic, found)
+        return deliveries
 
     async def wait(self, topic: Topic, offset: int, timeout_s: float) -> bool:
-        log = self._log(topic)
+        found = await self._topic(topic)
         deadline = time.monotonic() + timeout_s
-        while (log.files.read_mark() or 0) <= offset:
+        while await self._visible_end(found) <= found.reader.past_damage(offset):
+            self._show_lag(topic, found)
             remaining = deadline - time.monotonic()
             if remaining <= 0:
                 return False
-            await self._pause(log, min(remaining, _POLL_S))
+            await found.waiters.pause(min(remaining, _POLL_S))
+            self._check_open()
+            await self._sweep(found)
         return True
 
-    async def _pause(self, log: _TopicLog, seconds: float) -> None:
-        waiter = asyncio.get_running_loop().create_future()
-        log.waiters.add(waiter)
+    @staticmethod
+    async def _visible_end(found: _Topic) -> int:
+        """The end as the mark tells, which costs a few microseconds; without a mark as the segments tell."""
+        mark = found.files.read_mark()
+        return mark if mark is not None else await asyncio.to_thread(found.reader.end)
+
+    async def _sweep(self, found: _Topic) -> None:
+        """Retention where nobody publishes is the waiting consumers' business, now and then."""
+        if time.monotonic() - found.swept > _SWEEP_S:
+            found.swept = time.monotonic()
+            await asyncio.to_thread(self._sweep_now, found)
+
+    def _sweep_now(self, found: _Topic) -> None:
         try:
-            await asyncio.wait([waiter], timeout=seconds)
-        finally:
-            log.waiters.discard(waiter)
-        self._check_open()
+            with stream_errors(), found.files.turn(0.0):
+                self._retention.sweep(found.files)
+        except (Unavailable, DataLoss) as error:
+            log.info("retention waits: %s", error.message, extra={"topic": found.files.topic})
 
     async def commit(self, topic: Topic, group: str, offset: int) -> None:
-        end = await self.end(topic)
-        if not 0 <= offset <= end:
+        found = await self._topic(topic, group)
+        if not 0 <= offset <= await asyncio.to_thread(found.reader.end):
             raise InvalidArgument(f"offset {offset} is not between 0 and the end of {topic}")
         await asyncio.to_thread(self._state.commit, topic, group, offset)
-        self._metrics.gauge("vedette_stream_lag_messages", topic=topic, group=group).set(end - offset)
+        found.handled[group] = max(offset, found.handled.get(group, 0))
+        self._show_lag(topic, found)
 
     async def committed(self, topic: Topic, group: str) -> int:
-        self._check_open()
-        return await asyncio.to_thread(self._state.committed, topic, group)
+        found = await self._topic(topic, group)
+        offset = found.handled[group] = await asyncio.to_thread(self._state.committed, topic, group)
+        return offset
 
     async def fail(self, topic: Topic, group: str, offset: int, reason: str) -> int:
-        self._check_open()
+        await self._topic(topic, group)
         return await asyncio.to_thread(self._state.fail, topic, group, offset, reason)
 
     async def bury(self, delivery: Delivery, group: str, reason: str) -> None:
-        self._check_open()
+        await self._topic(delivery.topic, group)
         if await asyncio.to_thread(self._state.bury, delivery, group, reason):
             self._metrics.counter("vedette_stream_dead_letters_total", topic=delivery.topic, group=group).inc()
 
     async def dead_letters(self, topic: Topic, group: str, limit: int) -> list[DeadLetter]:
-        self._check_open()
-        return await asyncio.to_thread(self._state.letters, topic, group, limit)
+        await self._topic(topic, group)
+        if limit < 1:
+            raise InvalidArgument("a limit is 1 or more")
+        return await asyncio.to_thread(self._state.letters, topic, group, limit, self._max_read_bytes)
 
     async def end(self, topic: Topic) -> int:
-        return await asyncio.to_thread(self._log(topic).reader.end)
+        found = await self._topic(topic)
+        return await asyncio.to_thread(found.reader.end)
 
     async def damage(self, topic: Topic) -> list[Damage]:
-        self._check_open()
+        await self._topic(topic)
         return await asyncio.to_thread(self._state.damage, topic)
-
-    def report(self, damage: Damage) -> None:
-        """Note a damaged stretch, once over all processes, and count its messages."""
-        if self._state.note_damage(damage):
-            counter = self._metrics.counter("vedette_stream_damaged_messages_total", topic=damage.topic)
-            counter.inc(damage.last - damage.first + 1)
 
     async def close(self) -> None:
         if self._closed:
             return
         self._closed = True
-        for log in self._logs.values():
-            log.wake()
-        await asyncio.to_thread(self._close)
+        for found in self._topics.values():
+            found.waiters.wake()
+        present = None
+        if self._entering is not None:
+            (present,) = await asyncio.gather(self._entering, return_exceptions=True)
+        await asyncio.to_thread(self._leave)
+        if isinstance(present, int):
+            os.close(present)
 
-    def _close(self) -> None:
-        for log in self._logs.values():
-            log.writer.close()
-            log.reader.close()
+    def _leave(self) -> None:
+        for found in self._topics.values():
+            found.writer.close()
+            found.reader.close()
         self._state.close()
 
-    def _log(self, topic: Topic) -> _TopicLog:
+    async def _topic(self, topic: Topic, group: str = "-") -> _Topic:
         self._check_open()
-        found = self._logs.get(topic)
+        check_names(topic, group)
+        await self._enter()
+        self._check_open()
+        found = self._topics.get(topic)
         if found is None:
-            found = self._logs[topic] = _TopicLog(topic, self)
+            found = self._topics[topic] = self._open(topic)
         return found
+
+    async def _enter(self) -> None:
+        """Once, before anything else: see `sqlite_stream_recovery`. What failed is tried again by the next caller."""
+        if self._entering is None or (self._entering.done() and self._entering.exception() is not None):
+            self._entering = asyncio.create_task(asyncio.to_thread(self._enter_now))
+        if not self._entering.done():
+            await asyncio.shield(self._entering)
+
+    def _enter_now(self) -> int:
+        with stream_errors():
+            return enter(self._folder, TOPICS, self._busy_timeout_s)
+
+    def _open(self, topic: Topic) -> _Topic:
+        files, waiters = TopicFiles(self._folder / topic, topic), _Waiters()
+        writer = TopicWriter(files, retention=self._retention, busy_timeout_s=self._busy_timeout_s, stored=waiters.wake)
+        reader = TopicReader(
+            files, max_bytes=self._max_read_bytes, known=self._known_damage, report=self._report_damage
+        )
+        return _Topic(files, writer, reader, waiters)
+
+    def _known_damage(self, topic: Topic) -> list[Damage]:
+        try:
+            return self._state.damage(topic)
+        except DataLoss:  # a damaged state keeps nobody from reading
+            return []
+
+    def _report_damage(self, damage: Damage) -> None:
+        """Note a damaged stretch, once over all processes, and count its messages."""
+        log.error(
+            "messages cannot be read back: %s",
+            damage.reason,
+            extra={"topic": damage.topic, "first": damage.first, "last": damage.last},
+        )
+        try:
+            news = self._state.note_damage(damage)
+        except DataLoss:
+            news = damage.last - damage.first + 1
+        if news:
+            self._metrics.counter("vedette_stream_damaged_messages_total", topic=damage.topic).inc(news)
+
+    def _show_lag(self, topic: Topic, found: _Topic) -> None:
+        if not found.handled:
+            return
+        end = found.files.read_mark() or 0
+        for group, offset in found.handled.items():
+            gauge = self._metrics.gauge("vedette_stream_lag_messages", topic=topic, group=group)
+            gauge.set(max(end - offset, 0))
 
     def _check_open(self) -> None:
         if self._closed:
             raise Unavailable("the stream is closed")
+
+
+def check_names(topic: str, group: str) -> None:
+    """Refuse topics that do not exist and groups that have no name.
+
+    Raises:
+        InvalidArgument: naming what is wrong.
+    """
+    if topic not in TOPICS:
+        raise InvalidArgument(f"there is no topic {topic[:80]!r}; the topics are {', '.join(TOPICS)}")
+    if not (0 < len(group) <= MAX_GROUP and group.isprintable()):
+        raise InvalidArgument(f"a consumer group is named by 1 to {MAX_GROUP} printable characters")

@@ -10,13 +10,13 @@ import logging
 import queue
 import sqlite3
 import threading
-import time
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from itertools import islice
 
 from vedette.core.errors import Internal, Overloaded, Unavailable, VedetteError
-from vedette.core.events import Message, Topic
+from vedette.core.events import Message
 from vedette.storage.sqlite_stream_records import (
     check_message,
     fingerprint,
@@ -25,6 +25,7 @@ from vedette.storage.sqlite_stream_records import (
     stream_errors,
     to_row,
 )
+from vedette.storage.sqlite_stream_retention import Retention
 from vedette.storage.sqlite_stream_segments import Segment, TopicFiles, connect
 
 log = logging.getLogger(__name__)
@@ -37,24 +38,6 @@ _REMEMBERED = 1_000
 """Newest messages of each producer whose repetition is noticed."""
 _PRODUCERS = 256
 """Producers whose newest messages are remembered."""
-
-
-@dataclass(frozen=True, slots=True)
-class Retention:
-    """What a topic keeps. Segments are rolled so that whole files go."""
-
-    seconds: float
-    bytes: int
-
-    @property
-    def segment_bytes(self) -> int:
-        """Size at which a segment is full: a sixteenth of the topic."""
-        return max(self.bytes // 16, 64 << 10)
-
-    @property
-    def segment_seconds(self) -> float:
-        """Age at which a segment is full: an eighth of the time kept."""
-        return self.seconds / 8
 
 
 @dataclass(slots=True)
@@ -99,14 +82,13 @@ class TopicWriter:
 
     def __init__(
         self,
-        topic: Topic,
         files: TopicFiles,
         *,
         retention: Retention,
         busy_timeout_s: float,
-        stored: Callable[[int], None],
+        stored: Callable[[], None],
     ) -> None:
-        self._topic = topic
+        self._topic = files.topic
         self._files = files
         self._retention = retention
         self._busy_timeout_s = busy_timeout_s
@@ -119,7 +101,6 @@ class TopicWriter:
         self._open: tuple[Segment, sqlite3.Connection] | None = None
         self._remembered = Remembered()
         self._end = -1
-        self._swept = 0.0
 
     async def publish(self, messages: Sequence[Message]) -> list[int]:
         """Hand the messages to the thread and wait for their commit."""
@@ -201,38 +182,34 @@ class TopicWriter:
                 waiting.answer.set_exception(answer)
             else:
                 waiting.answer.set_result(answer)
-        self._stored(self._end)
+        self._stored()
 
     def _write(self, messages: list[Message], batch: list[_Publish]) -> list[list[int]]:
         self._files.prepare()
         with self._files.turn(self._busy_timeout_s):
             try:
-                offsets = self._append(messages)
+                offsets = iter(self._append(messages))
             except sqlite3.Error as error:
                 if not is_damage(error):
                     raise
-                log.error("the newest segment is damaged; a new one begins", extra={"topic": self._topic})
-                self._roll(self._beyond(self._files.segments()[-1]))
-                offsets = self._append(messages)
-        split, position = [], 0
-        for waiting in batch:
-            split.append(offsets[position : position + len(waiting.messages)])
-            position += len(waiting.messages)
-        return split
+                log.exception("the newest segment is damaged; a new one begins", extra={"topic": self._topic})
+                self._drop_connection()
+                newest = self._files.segments()[-1]
+                self._roll(max(self._files.end_of_damaged(newest), newest.first + 1))
+                offsets = iter(self._append(messages))
+        return [list(islice(offsets, len(waiting.messages))) for waiting in batch]
 
     def _append(self, messages: list[Message]) -> list[int]:
-        segment, db = self._newest()
+        db, end = self._newest()
         db.execute("BEGIN IMMEDIATE")
         try:
-            end = self._catch_up(segment, db)
             offsets, fresh = self._place(messages, end)
-            db.executemany("INSERT INTO message VALUES (?, ?, ?, ?, ?, ?, ?)",
-                           (to_row(self._topic, offset, message) for offset, message, _ in fresh))  # fmt: skip
+            rows = (to_row(self._topic, offset, message) for offset, message, _ in fresh)
+            db.executemany("INSERT INTO message VALUES (?, ?, ?, ?, ?, ?, ?)", rows)
             db.execute("COMMIT")
-        except BaseException:
+        finally:
             if db.in_transaction:
                 db.execute("ROLLBACK")
-            raise
         for offset, message, crc in fresh:
             self._remembered.note(message.producer, message.sequence, crc, offset)
         self._end = end + len(fresh)
@@ -256,55 +233,39 @@ class TopicWriter:
             offsets.append(offset)
         return offsets, fresh
 
-    def _catch_up(self, segment: Segment, db: sqlite3.Connection) -> int:
-        """The end of the topic; what others wrote since our last turn is remembered as well."""
-        (newest,) = db.execute("SELECT max(rowid) FROM message").fetchone()
-        end = max(segment.first if newest is None else newest + 1, self._files.read_mark() or 0)
-        if end != self._end:
-            since = max(self._end, end - _REMEMBERED, segment.first)
-            rows = db.execute("SELECT rowid, crc, sequence, producer FROM message WHERE rowid >= ?", (since,))
-            for offset, crc, sequence, producer in rows:
-                self._remembered.note(producer.decode(), sequence, crc ^ place(self._topic, offset), offset)
-        return end
-
-    def _newest(self) -> tuple[Segment, sqlite3.Connection]:
+    def _newest(self) -> tuple[sqlite3.Connection, int]:
+        """Where to write: the newest segment, or a new one when that is full; and the end of the topic."""
         segments = self._files.segments()
         if not segments:
             return self._roll(self._files.read_mark() or 0)
-        if self._open is None or self._open[0] != segments[-1]:
+        newest = segments[-1]
+        if self._open is None or self._open[0] != newest:
             self._drop_connection()
-            self._open = segments[-1], connect(segments[-1].path)
-        if self._full(segments[-1]):
-            (newest,) = self._open[1].execute("SELECT max(rowid) FROM message").fetchone()
-            if newest is not None:
-                return self._roll(max(newest + 1, self._files.read_mark() or 0))
-        return self._open
+            self._open = newest, connect(newest.path)
+        db = self._open[1]
+        end = self._files.end(newest, db)
+        if end != self._end:
+            self._catch_up(db, max(self._end, end - _REMEMBERED, 0))
+        if end > newest.first and self._retention.full(newest):
+            return self._roll(end)
+        return db, end
 
-    def _full(self, segment: Segment) -> bool:
-        age = time.time() - segment.made
-        return segment.size >= self._retention.segment_bytes or age >= self._retention.segment_seconds
+    def _catch_up(self, db: sqlite3.Connection, since: int) -> None:
+        """Remember what others wrote since our last turn."""
+        query = "SELECT rowid, crc, sequence, producer FROM message WHERE rowid >= ?"
+        for offset, crc, sequence, producer in db.execute(query, (since,)):
+            if type(crc) is int and type(sequence) is int and type(producer) is bytes:
+                name = producer.decode(errors="replace")
+                self._remembered.note(name, sequence, crc ^ place(self._topic, offset), offset)
 
-    def _roll(self, first: int) -> tuple[Segment, sqlite3.Connection]:
+    def _roll(self, first: int) -> tuple[sqlite3.Connection, int]:
+        if self._open is not None:
+            self._open[1].execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
         self._drop_connection()
         segment = self._files.create(first)
         self._open = segment, connect(segment.path)
-        self._drop_old()
-        return self._open
-
-    def _drop_old(self) -> None:
-        """Remove segments that are too old, and the oldest while there are too many bytes; never the newest."""
-        segments = self._files.segments()
-        room = self._retention.bytes - self._retention.segment_bytes
-        sizes = [segment.size for segment in segments[:-1]]
-        for index, segment in enumerate(segments[:-1]):
-            too_old = time.time() - segments[index + 1].made > self._retention.seconds
-            if too_old or sum(sizes[index:]) > room:
-                segment.remove()
-
-    def _beyond(self, segment: Segment) -> int:
-        """An offset that no message of a damaged segment has: the mark, else more than it has room for."""
-        mark = self._files.read_mark()
-        return max(mark, segment.first + 1) if mark is not None else segment.first + segment.size // 16 + 1
+        self._retention.drop_old(self._files)
+        return self._open[1], first
 
     def _drop_connection(self) -> None:
         if self._open is not None:
