@@ -39,7 +39,7 @@ def test_a_window_is_due_only_after_its_end_and_lateness(
     tide: float, width: int, lateness: float, schedule: str
 ) -> None:
     """And the next one is not; with a schedule, not before a scheduled hour."""
-    pace = check_pace(width, lateness, schedule)
+    pace = Pace(width, lateness, read_schedule(schedule))
     first_open = pace.first_open(tide)
     assert first_open + lateness <= tide * (1 + 1e-15)
     if pace.schedule is None:
@@ -49,7 +49,7 @@ def test_a_window_is_due_only_after_its_end_and_lateness(
 
 def test_nothing_is_due_before_the_first_event() -> None:
     """Without event time there is no window."""
-    assert check_pace(5, 0, "cron(0 * ? * * *)").first_open(-math.inf) == -math.inf
+    assert Pace(5, 0, read_schedule("cron(0 * ? * * *)")).first_open(-math.inf) == -math.inf
 
 
 @pytest.mark.parametrize(
@@ -100,6 +100,16 @@ def test_impossible_lateness_is_refused(lateness: float) -> None:
     """From nothing to a week."""
     with pytest.raises(InvalidArgument, match="lateness_s"):
         check_pace(60, lateness, "continuous")
+
+
+@pytest.mark.parametrize(
+    ("width", "lateness", "schedule"),
+    [(5, 501, "continuous"), (5, 0, "cron(0 * ? * * *)"), (300, 0, "cron(0 17 ? * * *)")],
+)
+def test_too_many_windows_would_be_open(width: float, lateness: float, schedule: str) -> None:
+    """Each is a profile in memory until it is due."""
+    with pytest.raises(InvalidArgument, match="longer"):
+        check_pace(width, lateness, schedule)
 
 
 def test_silence_moves_event_time_on_but_never_back() -> None:

@@ -22,6 +22,8 @@ MAX_WINDOW_S = 31 * 86_400.0
 MAX_LATENESS_S = 7 * 86_400.0
 HOUR_S = 3_600.0
 DAY_S = 86_400.0
+MAX_OPEN = 100
+"""Windows of one series that may be open at once: each is a profile in memory."""
 
 _CRON = re.compile(r"cron\(0 (?:(?P<every>\*)|(?P<hour>\d{1,2})(?:/(?P<step>\d{1,2}))?) \? \* \* \*\)")
 
@@ -31,6 +33,12 @@ class Schedule:
     """The hours of the day (UTC) at which windows are evaluated."""
 
     hours: tuple[int, ...]
+
+    @property
+    def longest_gap_s(self) -> float:
+        """The longest time between two of them."""
+        following = [*self.hours[1:], self.hours[0] + 24]
+        return HOUR_S * max(later - hour for hour, later in zip(self.hours, following))
 
     def last(self, time: float) -> float:
         """The last full scheduled hour at or before `time`, in seconds since the epoch."""
@@ -98,7 +106,14 @@ def check_pace(window_s: float, lateness_s: float, schedule: str) -> Pace:
         raise InvalidArgument("window_s must be a whole number of seconds from 5 to 2678400 (31 days)")
     if not (_is_number(lateness_s) and 0 <= lateness_s <= MAX_LATENESS_S):
         raise InvalidArgument("lateness_s must be from 0 to 604800 seconds (7 days)")
-    return Pace(float(window_s), float(lateness_s), read_schedule(schedule))
+    pace = Pace(float(window_s), float(lateness_s), read_schedule(schedule))
+    waiting = lateness_s + (pace.schedule.longest_gap_s if pace.schedule else 0)
+    if waiting > MAX_OPEN * window_s:
+        raise InvalidArgument(
+            f"windows of {window_s:g} s would wait {waiting:g} s for lateness and schedule: at most {MAX_OPEN} windows "
+            "may be open at once, so make them longer"
+        )
+    return pace
 
 
 def _is_number(value: object) -> bool:

@@ -48,6 +48,8 @@ class WindowState:
     """Digest of the baseline whose layout the profile has; empty: none was known when it was opened."""
     profile: bytes = b""
     """The serialised `profiles.Profile`; empty when there are no rows."""
+    blocks: int = 0
+    """Blocks of predictions that were kept of it."""
     attempts: int = 0
     """How often its evaluation was begun."""
 
