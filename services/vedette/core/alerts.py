@@ -57,7 +57,7 @@ class Silence:
     created_at: float = 0.0
 
 
-WebhookFormat = Literal["cloudevents", "slack", "alertmanager"]
+WebhookFormat = Literal["cloudevents", "slack", "alertmanager", "alertmanager_webhook"]
 
 
 @dataclass(frozen=True, slots=True)
