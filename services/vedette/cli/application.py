@@ -11,6 +11,7 @@ import typer
 from typer.core import TyperGroup
 
 from vedette.cli import alerts, baselines, endpoints, models, monitors, predictions, services, webhooks
+from vedette.cli.demo import commands as demo
 from vedette.core.errors import VedetteError
 
 
@@ -40,6 +41,7 @@ app.add_typer(baselines.app, name="baseline", help="Compute and look at statisti
 app.add_typer(monitors.app, name="monitor", help="Watch endpoints for drift and quality, and look at what was found.")
 app.add_typer(alerts.app, name="alert", help="See what is wrong, acknowledge it, or silence it.")
 app.add_typer(webhooks.app, name="webhook", help="Say who is told about alerts, and see what was sent.")
+app.add_typer(demo.app, name="demo", help="See it happen, on real data and the running suite.")
 predictions.add_to(app)
 
 

@@ -12,7 +12,7 @@ import typer
 
 from vedette.cli.output import JsonFlag, Table, print_json
 
-SUITE = ("registry", "inference")
+SUITE = ("registry", "inference", "monitor")
 
 ConfigFile = Annotated[
     Path | None,
@@ -33,7 +33,7 @@ def up(
     config: ConfigFile = None,
     no_models: Annotated[bool, typer.Option("--no-models", help="Start without the three example models.")] = False,  # noqa: FBT002
 ) -> None:
-    """Start registry and inference with embedded defaults and three real models; Ctrl-C ends it.
+    """Start registry, inference and monitor with embedded defaults and three real models; Ctrl-C ends it.
 
     [bold]Examples[/]
 
@@ -50,13 +50,16 @@ def up(
     plans = modules.plan(SUITE, config)
     # The guide speaks to the suite from outside and ends by itself; this process becomes the supervisor,
     # so that Ctrl-C and the exit status are the supervisor's own.
-    guide = [sys.executable, "-m", "vedette.cli.quickstart", str(os.getpid()), plans[0].run_dir, plans[1].run_dir]
+    run_dirs = [f"{plan.service}={plan.run_dir}" for plan in plans]
+    guide = [sys.executable, "-m", "vedette.cli.quickstart", str(os.getpid()), *run_dirs]
     subprocess.Popen([*guide, *(["--no-models"] if no_models else [])], stdin=subprocess.DEVNULL)
     supervise(plans)
 
 
 def serve(
-    name: Annotated[str, typer.Argument(help="registry or inference; without it the only one installed.")] = "",
+    name: Annotated[
+        str, typer.Argument(help="registry, inference or monitor; without it the one installed.")
+    ] = "",
     config: ConfigFile = None,
 ) -> None:
     """Run one service, its workers supervised, until SIGTERM or Ctrl-C.

@@ -1,4 +1,4 @@
-"""`python -m vedette.cli.quickstart PARENT RUN_DIR... [--no-models]`: started by `vedette up` only."""
+"""`python -m vedette.cli.quickstart PARENT SERVICE=RUN_DIR... [--no-models]`: started by `vedette up` only."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from vedette.cli.quickstart.guide import Guide
 
 def main(arguments: list[str]) -> int:
     """Wait for the suite under process `PARENT`, set up the models, print what to do next."""
-    parent, *run_dirs = [argument for argument in arguments if not argument.startswith("--")]
+    parent, *places = [argument for argument in arguments if not argument.startswith("--")]
+    run_dirs = {service: Path(folder) for service, _, folder in (place.partition("=") for place in places)}
     die_with_parent(int(parent))
     # Ctrl-C reaches every process of the terminal; the supervisor answers for all, so this one just ends.
     signal.signal(signal.SIGINT, signal.SIG_DFL)
-    guide = Guide(int(parent), registry_run=Path(run_dirs[0]), inference_run=Path(run_dirs[-1]))
-    return guide.run(with_models="--no-models" not in arguments)
+    return Guide(int(parent), run_dirs).run(with_models="--no-models" not in arguments)
 
 
 if __name__ == "__main__":

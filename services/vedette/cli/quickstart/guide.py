@@ -1,9 +1,10 @@
-"""The way from a started suite to three served models and the lines to copy."""
+"""The way from a started suite to three served models, and the lines to copy."""
 
 from __future__ import annotations
 
 import sys
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,7 +14,7 @@ from rich.text import Text
 
 from vedette.cli.addresses import running
 from vedette.cli.output import Table
-from vedette.cli.quickstart.recipes import ENDPOINT, Addresses, recipes
+from vedette.cli.quickstart.recipes import ENDPOINT, Addresses, demo_line, recipes
 from vedette.core.errors import DeadlineExceeded, NotFound, Unavailable, VedetteError
 from vedette.core.models import Endpoint, EndpointStatus
 
@@ -41,21 +42,21 @@ class Shown:
 class Guide:
     """Speaks to the suite that process `parent` supervises; finds it by its run files."""
 
-    def __init__(self, parent: int, *, registry_run: Path, inference_run: Path) -> None:
+    def __init__(self, parent: int, run_dirs: Mapping[str, Path]) -> None:
         self._parent = parent
-        self._run_dirs = {"registry": registry_run, "inference": inference_run}
+        self._run_dirs = dict(run_dirs)
         self._console = Console(soft_wrap=True, highlight=False, markup=False)
 
     def run(self, *, with_models: bool) -> int:
         """Everything in order. Returns the exit status: 1 when a model could not be set up."""
         from vedette.sdk.sync.client import Client
 
-        with self._console.status("Starting registry and inference"):
+        with self._console.status("Starting " + ", ".join(self._run_dirs)):
             addresses = self._addresses()
         if not with_models:
             self._welcome(addresses)
             return 0
-        with Client(addresses.inference, addresses.registry) as client:
+        with Client(addresses.inference, addresses.registry, addresses.monitor) as client:
             try:
                 lines, row = self._models(client)
             except VedetteError as error:
@@ -68,13 +69,15 @@ class Guide:
         return 0
 
     def _addresses(self) -> Addresses:
-        """Wait until both services are ready; each writes its file then."""
+        """Wait until all services are ready; each writes its file then."""
         deadline = time.monotonic() + START_TIMEOUT_S
         while True:
             found = {name: running(run_dir, name) for name, run_dir in self._run_dirs.items()}
             if all(facts.get("pid") == str(self._parent) for facts in found.values()):
-                registry, inference = found["registry"], found["inference"]
-                return Addresses(inference["http"], inference["grpc"], registry["http"], registry["grpc"])
+                registry, inference, monitor = (found[name] for name in ("registry", "inference", "monitor"))
+                return Addresses(
+                    inference["http"], inference["grpc"], registry["http"], registry["grpc"], monitor["http"]
+                )
             if time.monotonic() > deadline:
                 raise DeadlineExceeded(f"the suite is not ready after {START_TIMEOUT_S:g} s")
             time.sleep(POLL_S)
@@ -141,6 +144,7 @@ class Guide:
         self._console.print()
         self._fact("inference", f"{addresses.inference}   gRPC {addresses.inference_grpc}")
         self._fact("registry", f"{addresses.registry}   gRPC {addresses.registry_grpc}")
+        self._fact("monitor", addresses.monitor)
         self._fact("metrics", f"{addresses.inference}/metrics")
         self._console.print()
         sys.stdout.flush()
@@ -163,6 +167,10 @@ class Guide:
             if recipe.install:
                 self._console.print(Text(f"# first: {recipe.install}", style="dim"))
             self._console.print(Text(recipe.line))
+        self._console.print()
+        self._console.print("See an alert arrive when the data drifts (half a minute, ends by itself):")
+        self._console.print()
+        self._console.print(Text(demo_line(addresses)))
         sys.stdout.flush()
 
 

@@ -33,6 +33,7 @@ class Addresses:
     inference_grpc: str
     registry: str
     registry_grpc: str
+    monitor: str
 
 
 def recipes(addresses: Addresses, row: Sequence[float]) -> list[Recipe]:
@@ -66,6 +67,15 @@ def recipes(addresses: Addresses, row: Sequence[float]) -> list[Recipe]:
             _missing("boto3", f"{python} -m pip install boto3"),
         ),
     ]
+
+
+def demo_line(addresses: Addresses) -> str:
+    """The command that shows an alert; addresses are named where they are not the usual ones."""
+    from vedette.sdk.sync.client import INFERENCE, MONITOR, REGISTRY
+
+    usual = {"inference": INFERENCE, "registry": REGISTRY, "monitor": MONITOR}
+    options = [f" --{name} {getattr(addresses, name)}" for name in usual if getattr(addresses, name) != usual[name]]
+    return f"{_command(shlex.quote(_here(Path(sys.executable))))} demo drift{''.join(options)}"
 
 
 def _curl(addresses: Addresses, row: list[float]) -> str:
