@@ -57,9 +57,7 @@ def up(
 
 
 def serve(
-    name: Annotated[
-        str, typer.Argument(help="registry, inference or monitor; without it the one installed.")
-    ] = "",
+    name: Annotated[str, typer.Argument(help="registry, inference or monitor; without it the one installed.")] = "",
     config: ConfigFile = None,
 ) -> None:
     """Run one service, its workers supervised, until SIGTERM or Ctrl-C.

@@ -11,6 +11,7 @@ import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
@@ -137,7 +138,7 @@ class DriftDemo:
             at = shift + (time.time() - shift) // WINDOW_S * WINDOW_S if time.time() > shift else shift
             self._send(rows.shifted()[next(numbers)], at)
             arrival = receiver.take(at + WINDOW_S - time.time())
-            if arrival is None:
+            if arrival is None or not _firing(arrival):
                 continue
             if _window_end(arrival) <= shift:
                 early.append(arrival)
@@ -156,14 +157,16 @@ class DriftDemo:
 
     def _tell(self, verdict: Verdict) -> None:
         for arrival in verdict.early:
-            self._say(f"an alert came before the shift: {_features(arrival)}", style="red")
+            self._say(f"an alert came before the shift: {', '.join(_features(arrival))}", style="red")
         if verdict.alert is None:
             self._say(f"no alert within {LIMIT_S:g} s of the shift", style="red")
             return
         late = verdict.delay_s > LIMIT_S
         self._say(f"alert {verdict.delay_s:.1f} s after the shift", style="red" if late else "bold green")
         self._say(f"features that moved: {', '.join(_features(verdict.alert))}")
-        self._say(f"report: {_report(verdict.alert)}")
+        with self._console.status("Evidently draws the report"):
+            report = self._client.monitors.report(_execution(verdict.alert))
+        self._say(f"report: {report}")
 
     def _say(self, text: str, *, style: str = "") -> None:
         self._console.print(f"[dim]{time.strftime('%H:%M:%S')}[/]  ", end="")
@@ -202,16 +205,21 @@ def _data(arrival: Arrival) -> dict[str, Any]:
     return data if isinstance(data, dict) else {}
 
 
+def _firing(arrival: Arrival) -> bool:
+    return _data(arrival).get("status") == "firing"
+
+
 def _window_end(arrival: Arrival) -> float:
-    return float(_data(arrival).get("window_end", 0.0))
+    """The end of the window that the message is about."""
+    return datetime.fromisoformat(_data(arrival)["window"]["end"]).timestamp()
 
 
 def _features(arrival: Arrival) -> list[str]:
-    return [str(alert.get("feature")) for alert in _data(arrival).get("alerts", []) if alert.get("feature")]
+    return [str(alert["feature"]) for alert in _data(arrival).get("alerts", []) if alert.get("feature")]
 
 
-def _report(arrival: Arrival) -> str:
-    return str(_data(arrival).get("report", ""))
+def _execution(arrival: Arrival) -> str:
+    return str(_data(arrival)["alerts"][0]["execution"])
 
 
 def drift(client: Client, *, seed: int) -> int:
