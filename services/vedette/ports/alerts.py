@@ -101,6 +101,9 @@ class AlertLedger(Protocol):
     def put_alerts(self, group: str, members: Sequence[Alert]) -> None:
         """Insert or replace each, as members of the group."""
 
+    def change_alert(self, alert: Alert) -> None:
+        """Replace an existing alert; it stays in its group."""
+
     def delete_alerts(self, ids: Collection[str]) -> None:
         """Forget alerts; nothing happens where there is none."""
 

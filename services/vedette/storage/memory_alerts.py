@@ -92,6 +92,10 @@ class MemoryAlertLedger:
             document(alert)
         self._held.alerts.update({alert.id: (group, alert) for alert in members})
 
+    def change_alert(self, alert: Alert) -> None:
+        self.alert(alert.id)
+        self.put_alerts(self._held.alerts[alert.id][0], [alert])
+
     def delete_alerts(self, ids: Collection[str]) -> None:
         for alert_id in ids:
             self._held.alerts.pop(alert_id, None)

@@ -92,6 +92,11 @@ class SqlAlertLedger:
         if rows:
             self._connection.execute(insert(alerts), rows)
 
+    def change_alert(self, alert: Alert) -> None:
+        values = {"state": alert.state.value, "since": alert.since, "document": document(alert)}
+        if not self._change(update(alerts).where(alerts.c.id == alert.id).values(values)):
+            raise NotFound(f"alert {alert.id!r} does not exist")
+
     def delete_alerts(self, ids: Collection[str]) -> None:
         wanted = list(ids)
         for first in range(0, len(wanted), _AT_ONCE):
