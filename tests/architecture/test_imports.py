@@ -41,6 +41,14 @@ EDGES = {
         "rpc_statistics.py": "statistics to protobuf",
         "rpc_stream.py": "the streaming method",
     },
+    "monitor": {
+        "config.py": "settings are checked by pydantic",
+        "service.py": "the wiring: knows everything",
+        "http.py": "HTTP routes",
+        "documents.py": "bodies of the HTTP routes as pydantic models",
+        "rpc.py": "gRPC methods",
+        "messages.py": "core's classes to and from protobuf",
+    },
 }
 """The edge files of each service, with the reason; every other file is its domain."""
 
@@ -108,6 +116,7 @@ LIGHT = {
     "vedette.inference.service": ("fastapi", "starlette", "sqlalchemy", "alembic", "pandas", "onnx", "sklearn"),
     "vedette.registry": ("pandas", "onnxruntime", "fastapi"),
     "vedette.registry.service": ("pandas", "sklearn", "httpx"),
+    "vedette.monitor.service": ("evidently", "pandas", "sklearn", "scipy.stats", "pyarrow", "matplotlib", "onnxruntime"),
     "vedette.registry.client": ("pandas", "fastapi", "sqlalchemy", "onnxruntime"),
 }
 """What importing a module must not load: the libraries of other services and heavy guests."""

@@ -19,6 +19,7 @@ README = (ROOT / "README.md").read_text()
 BIN = Path(sys.executable).parent
 BLOCK = re.compile(r"^```(console|python)\n(.*?)^```", re.MULTILINE | re.DOTALL)
 START_TIMEOUT_S = 180
+SERVICES = ("REGISTRY", "INFERENCE", "MONITOR")
 
 
 class Laptop:
@@ -29,10 +30,10 @@ class Laptop:
         self.data = folder / ".vedette"
         settings = {
             f"VEDETTE_{service}__{field}": "0"
-            for service in ("REGISTRY", "INFERENCE")
+            for service in SERVICES
             for field in ("PORT", "GRPC_PORT")
         }
-        folders = {f"VEDETTE_{service}__DATA_DIR": str(self.data) for service in ("REGISTRY", "INFERENCE")}
+        folders = {f"VEDETTE_{service}__DATA_DIR": str(self.data) for service in SERVICES}
         self.env = {**os.environ, **settings, **folders, "VEDETTE_DATA_DIR": str(self.data), "PYTHONUNBUFFERED": "1"}
 
     def address(self, service: str) -> str:
@@ -42,7 +43,9 @@ class Laptop:
     def here(self, text: str) -> str:
         """The text with this machine's addresses and programs."""
         text = text.replace("localhost:8080", self.address("inference"))
-        return text.replace("localhost:8090", self.address("registry")).replace(".venv/bin/", f"{BIN}/")
+        text = text.replace("localhost:8090", self.address("registry"))
+        text = text.replace("localhost:8093", self.address("monitor"))
+        return text.replace(".venv/bin/", f"{BIN}/")
 
     def run(self, *command: str) -> subprocess.CompletedProcess[str]:
         """Run a command here; the test fails when it does."""
