@@ -96,6 +96,18 @@ def boosted(codes: Codes, labels: Floats) -> Forest:
     return Forest(tuple(trees), gains)
 
 
+def regressed(codes: Codes, targets: Floats) -> Forest:
+    """Trees whose score is what `targets` are beyond their mean, by least squares."""
+    missed = targets.mean() - targets
+    curve, gains = np.ones(len(targets)), np.zeros(codes.shape[1])
+    trees = []
+    for _ in range(ROUNDS):
+        tree = _grown(codes, missed, curve, gains)
+        trees.append(tree)
+        missed = missed + tree.leaves[tree.leaf_of(codes)]
+    return Forest(tuple(trees), gains)
+
+
 def _grown(codes: Codes, slope: Floats, curve: Floats, gains: Floats) -> Tree:
     """One tree by levels; adds what its splits brought to `gains`."""
     columns, cuts = np.zeros(2**DEPTH - 1, dtype=np.int64), np.full(2**DEPTH - 1, BINS, dtype=np.int64)
