@@ -73,10 +73,11 @@ class Profile:
         self.rows += rows
         table = {}
         for name, values in columns.items():
-            if self.layout is None or name in self._columns:
-                table[name] = values
+            key = key_of(name)
+            if self.layout is None or key in self._columns:
+                table[key] = values
             else:
-                _count_name(self.unknown_columns, name, rows)
+                _count_name(self.unknown_columns, key, rows)
         self._gather(table, hashes)
 
     def _gather(self, table: dict[str, Array], hashes: Hashes) -> None:
@@ -182,7 +183,6 @@ def _characters(table: Columns) -> int:
 
 
 def _count_name(counts: dict[str, int], name: str, rows: int) -> None:
-    name = key_of(name)
     if name not in counts and len(counts) >= MAX_UNKNOWN:
         name = OTHER_COLUMNS
     counts[name] = counts.get(name, 0) + rows

@@ -19,6 +19,8 @@ Floats = NDArray[np.float64]
 
 K = 2048
 _FAMILY = 15
+_NARROWEST = 8
+"""DataSketches' m: values in its smallest compactor."""
 _EMPTY, _SINGLE = 1, 4
 _HEAD = struct.Struct("<BBBBHBx")
 """DataSketches' preamble: ints in it, serial version, family, flags, k, m."""
@@ -127,8 +129,8 @@ def _levels(data: bytes) -> list[Floats]:
     """The compactors in DataSketches' format, checked, for its own reader trusts what it reads."""
     if len(data) < _HEAD.size:
         raise DataLoss("a sketch is cut off")
-    _, _, family, flags, k, _ = _HEAD.unpack_from(data)
-    if family != _FAMILY or k != K:
+    _, _, family, flags, k, narrowest = _HEAD.unpack_from(data)
+    if family != _FAMILY or k != K or narrowest != _NARROWEST:
         raise DataLoss("a sketch is of another kind")
     if flags & _EMPTY:
         return []
@@ -136,12 +138,12 @@ def _levels(data: bytes) -> list[Floats]:
         return [_doubles(data[_HEAD.size :], 1)]
     if len(data) < _HEAD.size + _BODY.size:
         raise DataLoss("a sketch is cut off")
-    _, _, count = _BODY.unpack_from(data, _HEAD.size)
+    _, smallest_k, count = _BODY.unpack_from(data, _HEAD.size)
     start = _HEAD.size + _BODY.size
     bounds = np.frombuffer(data, "<u4", offset=start, count=min(count, (len(data) - start) // 4)).astype(np.int64)
     # After the bounds: minimum, maximum, the values of all levels. The first bound counts free places, not kept.
     items = _doubles(data[start + 4 * count + 16 :], None)
-    if count == 0 or len(bounds) != count or count > 60 or (np.diff(bounds) < 0).any():
+    if smallest_k != K or not 0 < count <= 60 or len(bounds) != count or (np.diff(bounds) < 0).any():
         raise DataLoss("a sketch is damaged")
     ends = np.append(bounds[1:] - bounds[0], len(items))
     if (ends > len(items)).any():

@@ -53,11 +53,21 @@ def number_of(text: str) -> float | None:
 
 
 def key_of(text: str) -> str:
-    """The text itself, or a bounded stand-in that differs where the texts differ."""
-    if len(text) <= MAX_KEY:
+    """The text itself, or where it is long or not Unicode, a bounded stand-in that differs where the texts differ."""
+    if len(text) <= MAX_KEY and (text.isascii() or _is_unicode(text)):
         return text
     digest = hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=16).hexdigest()
-    return f"{text[: MAX_KEY - len(digest) - 1]}~{digest}"
+    beginning = text[: MAX_KEY - len(digest) - 1].encode("utf-8", "replace").decode()
+    return f"{beginning}~{digest}"
+
+
+def _is_unicode(text: str) -> bool:
+    """Whether it holds no half of a surrogate pair, which JSON can smuggle in and UTF-8 cannot say."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def counted(values: Array) -> tuple[dict[str, int], int]:
