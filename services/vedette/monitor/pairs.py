@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from vedette.core.errors import InvalidArgument
 from vedette.core.monitors import CheckResult
 from vedette.monitor.evidence import Evidence
-from vedette.profiles import Categories, ColumnProfile, distances
+from vedette.profiles import ColumnProfile, distances
 
 Floats = NDArray[np.float64]
 
@@ -28,7 +28,8 @@ MIN_VALUES = 20
 LARGEST = 1e12
 """Scores are cut off here: a distance over a spread near zero must stay a number that every format can carry."""
 ROUGH = 20.0
-"""A category kept by a side that is over its cap is compared when its count is so many times its possible error."""
+"""A category is compared when its share, on either side, is so many times what the cap of a side may have taken of it:
+then the cap can move at most a twentieth of the rows."""
 MAX_NAMED = 100
 """Results for columns that the baseline does not have; callers choose the names and the number of those."""
 
@@ -139,16 +140,17 @@ def category_counts(baseline: ColumnProfile, window: ColumnProfile) -> tuple[Flo
     """
     left, right = baseline.categories, window.categories
     here, there = left.counts, right.counts
-    names = sorted(name for name in {*here, *there} if _counted(left, name) and _counted(right, name))
+    totals = max(1, left.total), max(1, right.total)
+    doubt = left.slack / totals[0], right.slack / totals[1]
+
+    def well_counted(name: str) -> bool:
+        share = max(here.get(name, 0) / totals[0], there.get(name, 0) / totals[1])
+        return all(share >= ROUGH * d or name in side.known for d, side in zip(doubt, (left, right)))
+
+    names = sorted(name for name in {*here, *there} if well_counted(name))
     before = np.array([here.get(name, 0) for name in names], dtype=np.float64)
     after = np.array([there.get(name, 0) for name in names], dtype=np.float64)
     return np.append(before, left.total - before.sum()), np.append(after, right.total - after.sum())
-
-
-def _counted(categories: Categories, name: str) -> bool:
-    """Whether this side's count of a name is exact, or off by little."""
-    slack = categories.slack
-    return not slack or name in categories.known or categories.fresh.get(name, 0) > ROUGH * slack
 
 
 def compare(evidence: Evidence, limit: Limit, by_kind: Mapping[Kind, Distance]) -> list[CheckResult]:
