@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from vedette.core.errors import InvalidArgument
-from vedette.profiles import ColumnProfile, Distinct, Layout, Profile
+from vedette.profiles import ColumnLayout, ColumnProfile, Distinct, Layout, Profile
 from vedette.profiles.hashing import mixed
 from vedette.profiles.profile import MAX_UNKNOWN, OTHER_COLUMNS
 
@@ -326,6 +326,18 @@ def test_a_constant_column_has_one_bin(value: float) -> None:
     bins = profile.columns["x"].bins
     assert bins.total == 4
     assert len(bins.counts) == 0 or bins.counts.sum() == 2
+
+
+def test_a_baseline_read_twice_keeps_the_layout_of_its_first_reading() -> None:
+    """Or its exact counts would belong to other bins than those of the windows."""
+    table = {"x": np.random.default_rng(3).normal(size=30_000), "t": texts(["a", "b", None] * 10_000)}
+    first = Profile(Layout({"x": ColumnLayout("numeric"), "t": ColumnLayout("text")}))
+    first.fold(table)
+    layout = Layout.of(first)
+    again = Profile(layout)
+    again.fold({**table, "t": texts(["a", "b", "c"] * 10_000)})
+    assert len(layout.columns["x"].edges) == 21
+    assert Layout.of(again) == layout == Layout.of(Profile.from_bytes(again.to_bytes()))
 
 
 def test_an_empty_baseline_has_columns_without_bins() -> None:

@@ -44,11 +44,13 @@ class Layout:
 
     @staticmethod
     def of(profile: Profile) -> Layout:
-        """The layout under which windows are comparable with `profile`."""
+        """The layout under which windows are comparable with `profile`; what its own layout fixes stays as it is."""
         return Layout({name: _column(column) for name, column in profile.columns.items()})
 
 
 def _column(column: ColumnProfile) -> ColumnLayout:
+    if column.layout.edges or column.layout.categories:
+        return column.layout
     if column.kind == "text":
         return ColumnLayout("text", categories=tuple(sorted(column.categories.counts)))
     return ColumnLayout("numeric", edges=tuple(_edges(column).tolist()))
