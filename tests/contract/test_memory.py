@@ -13,7 +13,7 @@ from vedette.ports.catalog import Catalog
 from vedette.storage.memory import MemoryArtifactStore, MemoryCatalog, MemoryEventStream
 from vedette.testing.artifacts import ArtifactStoreContract
 from vedette.testing.catalog import CatalogContract
-from vedette.testing.stream import EventStreamContract
+from vedette.testing.stream import SMALL_BYTES, SMALL_READ_BYTES, EventStreamContract
 
 
 class TestMemoryCatalog(CatalogContract):
@@ -47,6 +47,12 @@ class TestMemoryEventStream(EventStreamContract):
     @pytest.fixture
     async def stream(self) -> AsyncIterator[MemoryEventStream]:
         stream = MemoryEventStream()
+        yield stream
+        await stream.close()
+
+    @pytest.fixture
+    async def small_stream(self) -> AsyncIterator[MemoryEventStream]:
+        stream = MemoryEventStream(max_bytes=SMALL_BYTES, max_read_bytes=SMALL_READ_BYTES)
         yield stream
         await stream.close()
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from vedette.storage.sqlite_stream import SqliteEventStream
-from vedette.testing.stream import EventStreamContract
+from vedette.testing.stream import SMALL_BYTES, SMALL_READ_BYTES, EventStreamContract
 
 
 class TestSqliteEventStream(EventStreamContract):
@@ -17,5 +17,11 @@ class TestSqliteEventStream(EventStreamContract):
     @pytest.fixture
     async def stream(self, tmp_path: Path) -> AsyncIterator[SqliteEventStream]:
         stream = SqliteEventStream(tmp_path / "stream")
+        yield stream
+        await stream.close()
+
+    @pytest.fixture
+    async def small_stream(self, tmp_path: Path) -> AsyncIterator[SqliteEventStream]:
+        stream = SqliteEventStream(tmp_path / "small", retention_bytes=SMALL_BYTES, max_read_bytes=SMALL_READ_BYTES)
         yield stream
         await stream.close()

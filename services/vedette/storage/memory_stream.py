@@ -8,17 +8,26 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import Counter, deque
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from itertools import islice
 
 from vedette.core.errors import InvalidArgument, Unavailable
 from vedette.core.events import Damage, DeadLetter, Delivery, Message, Topic
+from vedette.storage.stream_messages import (
+    MAX_LETTERS,
+    MAX_READ_BYTES,
+    Remembered,
+    check_messages,
+    check_names,
+    check_page,
+    fingerprint,
+)
 
 MAX_MESSAGES = 10_000
 """Default bound of a topic. A message is a batch, so this is minutes to hours of traffic."""
 
 MAX_BYTES = 256 << 20
-"""Default bound of a topic's message values in bytes; the newest message stays whatever its size."""
+"""Default bound of a topic's message values in bytes, and of a group's dead letters; the newest always stays."""
 
 
 class _Log:
@@ -30,6 +39,7 @@ class _Log:
         self._bytes = 0
         self._max_messages = max_messages
         self._max_bytes = max_bytes
+        self._remembered = Remembered()
         self.waiters: set[asyncio.Future[None]] = set()
 
     @property
@@ -37,6 +47,11 @@ class _Log:
         return self.end - len(self.messages)
 
     def append(self, message: Message) -> int:
+        crc = fingerprint(message)
+        known = self._remembered.find(message, crc)
+        if known is not None:
+            return known
+        self._remembered.note(message.producer, message.sequence, crc, self.end)
         self.messages.append(message)
         self.end += 1
         self._bytes += len(message.value)
@@ -53,31 +68,36 @@ class _Log:
 class MemoryEventStream:
     """An `EventStream` that lives in one event loop. Not thread-safe."""
 
-    def __init__(self, *, max_messages: int = MAX_MESSAGES, max_bytes: int = MAX_BYTES) -> None:
+    def __init__(
+        self,
+        *,
+        max_messages: int = MAX_MESSAGES,
+        max_bytes: int = MAX_BYTES,
+        max_read_bytes: int = MAX_READ_BYTES,
+    ) -> None:
         self._max_messages = max_messages
         self._max_bytes = max_bytes
+        self._max_read_bytes = max_read_bytes
         self._logs: dict[Topic, _Log] = {}
         self._committed: dict[tuple[Topic, str], int] = {}
-        self._failures: Counter[tuple[Topic, str, int]] = Counter()
+        self._failures: dict[tuple[Topic, str], Counter[int]] = {}
         self._dead: dict[tuple[Topic, str], dict[int, DeadLetter]] = {}
         self._closed = False
 
     async def publish(self, topic: Topic, messages: Sequence[Message]) -> list[int]:
         log = self._log(topic)
+        check_messages(messages)
         offsets = [log.append(message) for message in messages]
         log.wake()
         return offsets
 
     async def read(self, topic: Topic, offset: int, limit: int) -> list[Delivery]:
         log = self._log(topic)
-        if offset < 0 or limit < 1:
-            raise InvalidArgument("an offset is 0 or more and a limit is 1 or more")
+        check_page(offset, limit)
         first = max(offset, log.oldest)
         skipped = first - log.oldest
-        return [
-            Delivery(topic, first + index, message)
-            for index, message in enumerate(islice(log.messages, skipped, skipped + limit))
-        ]
+        messages = _fitting(islice(log.messages, skipped, skipped + limit), self._max_read_bytes)
+        return [Delivery(topic, first + index, message) for index, message in enumerate(messages)]
 
     async def wait(self, topic: Topic, offset: int, timeout_s: float) -> bool:
         log = self._log(topic)
@@ -99,27 +119,37 @@ class MemoryEventStream:
         self._check_open()
 
     async def commit(self, topic: Topic, group: str, offset: int) -> None:
-        if not 0 <= offset <= self._log(topic).end:
+        if not 0 <= offset <= self._log(topic, group).end:
             raise InvalidArgument(f"offset {offset} is not between 0 and the end of {topic}")
         self._committed[topic, group] = max(offset, self._committed.get((topic, group), 0))
+        failures = self._failures.get((topic, group), Counter())
+        for handled in [failed for failed in failures if failed < self._committed[topic, group]]:
+            del failures[handled]
 
     async def committed(self, topic: Topic, group: str) -> int:
-        self._check_open()
+        self._log(topic, group)
         return self._committed.get((topic, group), 0)
 
     async def fail(self, topic: Topic, group: str, offset: int, reason: str) -> int:
-        self._log(topic)
-        self._failures[topic, group, offset] += 1
-        return self._failures[topic, group, offset]
+        self._log(topic, group)
+        check_page(offset, 1)
+        failures = self._failures.setdefault((topic, group), Counter())
+        failures[offset] += 1
+        return failures[offset]
 
     async def bury(self, delivery: Delivery, group: str, reason: str) -> None:
-        self._log(delivery.topic)
+        self._log(delivery.topic, group)
         letters = self._dead.setdefault((delivery.topic, group), {})
         letters.setdefault(delivery.offset, DeadLetter(delivery, group, reason, time.time()))
+        size = sum(len(letter.delivery.message.value) for letter in letters.values())
+        while len(letters) > MAX_LETTERS or (size > self._max_bytes and len(letters) > 1):
+            size -= len(letters.pop(next(iter(letters))).delivery.message.value)
 
     async def dead_letters(self, topic: Topic, group: str, limit: int) -> list[DeadLetter]:
-        self._log(topic)
-        return list(self._dead.get((topic, group), {}).values())[:limit]
+        self._log(topic, group)
+        check_page(0, limit)
+        letters = list(self._dead.get((topic, group), {}).values())[:limit]
+        return letters[: len(_fitting((letter.delivery.message for letter in letters), self._max_read_bytes))]
 
     async def damage(self, topic: Topic) -> list[Damage]:
         self._log(topic)
@@ -133,10 +163,22 @@ class MemoryEventStream:
         for log in self._logs.values():
             log.wake()
 
-    def _log(self, topic: Topic) -> _Log:
+    def _log(self, topic: Topic, group: str = "-") -> _Log:
         self._check_open()
+        check_names(topic, group)
         return self._logs.setdefault(topic, _Log(self._max_messages, self._max_bytes))
 
     def _check_open(self) -> None:
         if self._closed:
             raise Unavailable("the stream is closed")
+
+
+def _fitting(messages: Iterable[Message], max_bytes: int) -> list[Message]:
+    """The first messages that fit into the bytes together, and one at least."""
+    fitting: list[Message] = []
+    for message in messages:
+        max_bytes -= len(message.value)
+        if fitting and max_bytes < 0:
+            break
+        fitting.append(message)
+    return fitting

@@ -12,7 +12,6 @@ import os
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import get_args
 
 from vedette.core.errors import DataLoss, InvalidArgument, Unavailable
 from vedette.core.events import Damage, DeadLetter, Delivery, Message, Topic
@@ -24,21 +23,18 @@ from vedette.storage.sqlite_stream_retention import Retention
 from vedette.storage.sqlite_stream_segments import TopicFiles
 from vedette.storage.sqlite_stream_state import StreamState
 from vedette.storage.sqlite_stream_writer import TopicWriter
+from vedette.storage.stream_messages import MAX_READ_BYTES, TOPICS, check_names, check_page
 
 log = logging.getLogger(__name__)
 
-TOPICS: tuple[Topic, ...] = get_args(Topic)
 RETENTION_S = 72 * 3600.0
 """Default time that messages are kept."""
 RETENTION_BYTES = 2 << 30
 """Default size of a topic on disk."""
-MAX_READ_BYTES = 16 << 20
-"""Default bound of what one read returns; one message is returned whatever its size."""
 BUSY_TIMEOUT_S = 30.0
 """Default time that a writer waits for its turn among the processes."""
 _POLL_S = 0.025
 _SWEEP_S = 60.0
-MAX_GROUP = 200
 
 
 class _Topic:
@@ -117,8 +113,7 @@ class SqliteEventStream:
 
     async def read(self, topic: Topic, offset: int, limit: int) -> list[Delivery]:
         found = await self._topic(topic)
-        if offset < 0 or limit < 1:
-            raise InvalidArgument("an offset is 0 or more and a limit is 1 or more")
+        check_page(offset, limit)
         deliveries = await asyncio.to_thread(found.reader.read, offset, limit)
         self._show_lag(topic, found)
         return deliveries
@@ -170,6 +165,7 @@ class SqliteEventStream:
 
     async def fail(self, topic: Topic, group: str, offset: int, reason: str) -> int:
         await self._topic(topic, group)
+        check_page(offset, 1)
         return await asyncio.to_thread(self._state.fail, topic, group, offset, reason)
 
     async def bury(self, delivery: Delivery, group: str, reason: str) -> None:
@@ -179,8 +175,7 @@ class SqliteEventStream:
 
     async def dead_letters(self, topic: Topic, group: str, limit: int) -> list[DeadLetter]:
         await self._topic(topic, group)
-        if limit < 1:
-            raise InvalidArgument("a limit is 1 or more")
+        check_page(0, limit)
         return await asyncio.to_thread(self._state.letters, topic, group, limit, self._max_read_bytes)
 
     async def end(self, topic: Topic) -> int:
@@ -270,15 +265,3 @@ class SqliteEventStream:
     def _check_open(self) -> None:
         if self._closed:
             raise Unavailable("the stream is closed")
-
-
-def check_names(topic: str, group: str) -> None:
-    """Refuse topics that do not exist and groups that have no name.
-
-    Raises:
-        InvalidArgument: naming what is wrong.
-    """
-    if topic not in TOPICS:
-        raise InvalidArgument(f"there is no topic {topic[:80]!r}; the topics are {', '.join(TOPICS)}")
-    if not (0 < len(group) <= MAX_GROUP and group.isprintable()):
-        raise InvalidArgument(f"a consumer group is named by 1 to {MAX_GROUP} printable characters")

@@ -106,7 +106,11 @@ class TopicReader:
             self._damage = list(self._load_known(self._topic))
         end = self._end()
         segments = self._files.segments()
-        position = max(offset, segments[0].first) if segments else offset
+        if not segments:  # none was ever written, or somebody removed them all: retention leaves one
+            if offset < end:
+                yield Damage(self._topic, offset, end - 1, "the files are gone")
+            return
+        position = max(offset, segments[0].first)
         for segment, until in zip(segments, [*(s.first for s in segments[1:]), end], strict=True):
             while (position := self.past_damage(position)) < until:
                 start = position
@@ -141,6 +145,9 @@ class TopicReader:
 
     def _around(self, segment: Segment, position: int, until: int, limit: int) -> Iterator[Delivery | Damage]:
         """The damaged stretch at `position`: what can be had of it by other ways, and the rest as damage."""
+        if (single := self._lookup(segment, position)) is not None:  # a way down the tree where the way along is cut
+            yield single
+            return
         if self._hopeless(segment, until):
             yield Damage(self._topic, position, until - 1, "the whole segment cannot be read")
             return

@@ -6,20 +6,14 @@ Rule: nothing leaves a row unless its checksum fits; the checksum covers every f
 from __future__ import annotations
 
 import sqlite3
-import struct
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from vedette.core.errors import DataLoss, InvalidArgument, TooLarge, Unavailable
+from vedette.core.errors import DataLoss, Unavailable
 from vedette.core.events import Message, Topic
-
-MAX_MESSAGE_BYTES = 64 << 20
-"""Largest message value. A message is a batch; one that is larger belongs into several."""
-MAX_NAME_BYTES = 4096
-"""Largest key, content type and producer id, each."""
-_HEAD = struct.Struct("<IIIq")
+from vedette.storage.stream_messages import checksum
 
 Row = tuple[int, int, int, bytes, bytes, bytes, bytes]
 """Offset, checksum, sequence, producer, key, content type, value. Names are bytes: SQLite need not read them."""
@@ -77,36 +71,6 @@ def _told(error: sqlite3.Error) -> Unavailable | DataLoss:
     return Unavailable("the stream's disk fails or is out of reach")
 
 
-def check_message(message: Message) -> int:
-    """The size of the message in bytes.
-
-    Raises:
-        InvalidArgument: a field cannot be stored. TooLarge: it is over a limit.
-    """
-    if not 0 <= message.sequence < 1 << 63:
-        raise InvalidArgument("a message's sequence is a number from 0 to 2**63 - 1")
-    try:
-        names = [len(name.encode()) for name in (message.key, message.content_type, message.producer)]
-    except UnicodeEncodeError as error:
-        raise InvalidArgument("a message's key, content type or producer is not valid text") from error
-    if max(names) > MAX_NAME_BYTES:
-        raise TooLarge(f"a message's key, content type or producer is over {MAX_NAME_BYTES} bytes")
-    if len(message.value) > MAX_MESSAGE_BYTES:
-        raise TooLarge(f"a message of {len(message.value)} bytes is over the limit of {MAX_MESSAGE_BYTES}")
-    return sum(names) + len(message.value)
-
-
-def fingerprint(message: Message) -> int:
-    """CRC32 over every field: equal for a message that is sent again."""
-    return _crc(message.sequence, message.producer.encode(), message.key.encode(), message.content_type.encode(),
-                message.value)  # fmt: skip
-
-
-def _crc(sequence: int, producer: bytes, key: bytes, content_type: bytes, value: bytes) -> int:
-    head = _HEAD.pack(len(producer), len(key), len(content_type), sequence)
-    return zlib.crc32(value, zlib.crc32(b"".join((head, producer, key, content_type))))
-
-
 def place(topic: Topic, offset: int) -> int:
     """CRC32 of where a message stands. XORed into its fingerprint, so that a row in the wrong place does not fit."""
     return zlib.crc32(f"{topic}/{offset}".encode())
@@ -115,7 +79,7 @@ def place(topic: Topic, offset: int) -> int:
 def to_row(topic: Topic, offset: int, message: Message) -> Row:
     """The message as it is stored."""
     names = (message.producer.encode(), message.key.encode(), message.content_type.encode())
-    crc = _crc(message.sequence, *names, message.value) ^ place(topic, offset)
+    crc = checksum(message.sequence, *names, message.value) ^ place(topic, offset)
     return offset, crc, message.sequence, *names, message.value
 
 
@@ -126,7 +90,7 @@ def from_row(topic: Topic, row: tuple[Any, ...]) -> Message | None:
         return None
     if not all(type(part) is bytes for part in (producer, key, content_type, value)):
         return None
-    if _crc(sequence, producer, key, content_type, value) ^ place(topic, offset) != crc:
+    if checksum(sequence, producer, key, content_type, value) ^ place(topic, offset) != crc:
         return None
     try:
         return Message(key.decode(), value, content_type.decode(), producer.decode(), sequence)

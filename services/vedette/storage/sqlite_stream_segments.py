@@ -12,19 +12,21 @@ import sqlite3
 import struct
 import time
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from vedette.core.errors import Unavailable
 from vedette.core.events import Topic
-from vedette.storage.sqlite_stream_records import COLUMNS, MAX_MESSAGE_BYTES, from_row
+from vedette.storage.sqlite_stream_records import COLUMNS, from_row
+from vedette.storage.stream_messages import MAX_MESSAGE_BYTES
 
 _SCHEMA = """CREATE TABLE message (number INTEGER PRIMARY KEY, crc INTEGER, sequence INTEGER,
     producer BLOB, key BLOB, content_type BLOB, value BLOB)"""
 _LEAST_BYTES = 12
 """No stored message is smaller."""
+_CAREFUL = ("synchronous=FULL", "trusted_schema=OFF", "cell_size_check=ON")
 _MARK = struct.Struct("<QI")
 _BUSY_S = 5.0
 """Writers take turns by file locks, so SQLite itself is busy only while another process recovers a file."""
@@ -32,24 +34,21 @@ _BUSY_S = 5.0
 
 def connect(path: Path) -> sqlite3.Connection:
     """Open an existing database file for reading and writing; any thread may use it, one at a time."""
+    return _opened(path, (*_CAREFUL, "journal_size_limit=8388608"))
+
+
+def connect_to_read(path: Path) -> sqlite3.Connection:
+    """Likewise, but for reading alone, and also a file whose end is missing: SQLite does that to repair schemas."""
+    return _opened(path, ("writable_schema=ON", "query_only=ON", *_CAREFUL))
+
+
+def _opened(path: Path, pragmas: Sequence[str]) -> sqlite3.Connection:
     uri = f"{path.resolve().as_uri()}?mode=rw"
     db = sqlite3.connect(uri, uri=True, timeout=_BUSY_S, isolation_level=None, check_same_thread=False)
     db.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, MAX_MESSAGE_BYTES + (1 << 20))  # a damaged length asks for no more
     try:
-        for pragma in ("synchronous=FULL", "trusted_schema=OFF", "cell_size_check=ON", "journal_size_limit=8388608"):
+        for pragma in pragmas:
             db.execute(f"PRAGMA {pragma}")
-    except sqlite3.Error:
-        db.close()
-        raise
-    return db
-
-
-def connect_to_read(path: Path) -> sqlite3.Connection:
-    """`connect`, but for reading alone, and also files whose end is missing: SQLite calls that schema repair."""
-    db = connect(path)
-    try:
-        db.execute("PRAGMA query_only=ON")
-        db.execute("PRAGMA writable_schema=ON")
     except sqlite3.Error:
         db.close()
         raise

@@ -18,6 +18,7 @@ from vedette.core.errors import Unavailable
 from vedette.core.events import Damage, DeadLetter, Delivery, Topic
 from vedette.storage.sqlite_stream_records import from_row, is_damage, stream_errors, to_row
 from vedette.storage.sqlite_stream_segments import connect, create_database, make_folder
+from vedette.storage.stream_messages import MAX_LETTER_BYTES, MAX_LETTERS
 
 log = logging.getLogger(__name__)
 
@@ -33,10 +34,6 @@ _SCHEMA = (
 )
 _TABLES = ("standing", "failure", "letter", "damage")
 STATE_FILE = "state.db"
-MAX_LETTERS = 1_000
-"""Dead letters kept for each topic and group; beyond that the oldest go."""
-MAX_LETTER_BYTES = 256 << 20
-"""Bytes of dead letters kept for each topic and group."""
 _MAX_REASON = 1_000
 
 

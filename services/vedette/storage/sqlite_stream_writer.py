@@ -10,7 +10,6 @@ import logging
 import queue
 import sqlite3
 import threading
-from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
@@ -18,8 +17,6 @@ from itertools import islice
 from vedette.core.errors import Internal, Overloaded, Unavailable, VedetteError
 from vedette.core.events import Message
 from vedette.storage.sqlite_stream_records import (
-    check_message,
-    fingerprint,
     is_damage,
     place,
     stream_errors,
@@ -27,6 +24,7 @@ from vedette.storage.sqlite_stream_records import (
 )
 from vedette.storage.sqlite_stream_retention import Retention
 from vedette.storage.sqlite_stream_segments import Segment, TopicFiles, connect
+from vedette.storage.stream_messages import Remembered, check_messages, fingerprint
 
 log = logging.getLogger(__name__)
 
@@ -34,10 +32,8 @@ MAX_WAITING_BYTES = 256 << 20
 """Messages of a topic that may wait for the disk, together."""
 _COMMIT_BYTES = 16 << 20
 """A transaction takes no further publish beyond this."""
-_REMEMBERED = 1_000
-"""Newest messages of each producer whose repetition is noticed."""
-_PRODUCERS = 256
-"""Producers whose newest messages are remembered."""
+_CAUGHT_UP = 1_000
+"""Messages of other processes that are looked at before our own turn, so that a repetition is noticed."""
 
 
 @dataclass(slots=True)
@@ -51,30 +47,6 @@ class _Publish:
 
     def __post_init__(self) -> None:
         self.answer = self.loop.create_future()
-
-
-class Remembered:
-    """The offsets of each producer's newest messages, by sequence and content."""
-
-    def __init__(self) -> None:
-        self._producers: OrderedDict[str, OrderedDict[tuple[int, int], int]] = OrderedDict()
-
-    def find(self, message: Message, crc: int) -> int | None:
-        """Where this very message was stored before; None if it was not, or long ago."""
-        known = self._producers.get(message.producer) if message.producer else None
-        return None if known is None else known.get((message.sequence, crc))
-
-    def note(self, producer: str, sequence: int, crc: int, offset: int) -> None:
-        """Remember a stored message, and forget the oldest beyond the bounds."""
-        if not producer:
-            return
-        known = self._producers.setdefault(producer, OrderedDict())
-        self._producers.move_to_end(producer)
-        known[sequence, crc] = offset
-        if len(known) > _REMEMBERED:
-            known.popitem(last=False)
-        if len(self._producers) > _PRODUCERS:
-            self._producers.popitem(last=False)
 
 
 class TopicWriter:
@@ -104,7 +76,7 @@ class TopicWriter:
 
     async def publish(self, messages: Sequence[Message]) -> list[int]:
         """Hand the messages to the thread and wait for their commit."""
-        size = sum(map(check_message, messages))
+        size = check_messages(messages)
         waiting = _Publish(messages, size, asyncio.get_running_loop())
         with self._lock:
             if self._closed:
@@ -245,7 +217,7 @@ class TopicWriter:
         db = self._open[1]
         end = self._files.end(newest, db)
         if end != self._end:
-            self._catch_up(db, max(self._end, end - _REMEMBERED, 0))
+            self._catch_up(db, max(self._end, end - _CAUGHT_UP, 0))
         if end > newest.first and self._retention.full(newest):
             return self._roll(end)
         return db, end
