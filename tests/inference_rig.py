@@ -20,7 +20,7 @@ from vedette.core.tensors import InferRequest, InferResponse, Tensor
 from vedette.inference.assembly import Assembly
 from vedette.inference.batcher import INLINE_LIMIT_S, Workers
 from vedette.inference.cache import ModelCache
-from vedette.inference.capture import Capture
+from vedette.inference.capture import Bounds, Capture
 from vedette.inference.dataplane import DataPlane
 from vedette.inference.loader import Backoff, Loader
 from vedette.inference.reports import Reports
@@ -141,17 +141,19 @@ async def inference(
     threads: int = 2,
     open_runtime: Open | None = None,
     max_copies: int = 64,
+    stream: EventStream | None = None,
+    bounds: Bounds | None = None,
 ) -> AsyncIterator[Rig]:
     """A running inference room on this folder."""
     registry = registry or MemoryRegistry()
-    metrics, router, stream = Tally(), Router(), MemoryEventStream()
+    metrics, router, stream = Tally(), Router(), stream or MemoryEventStream()
     workers = Workers(threads)
     shadows = ShadowLane(workers, max_copies=max_copies)
-    capture = Capture(stream, metrics)
+    capture = Capture(stream, metrics, bounds=bounds, age_s=60)  # tests flush
     cache = ModelCache(folder)
     residents = Residents(registry, cache, metrics, open_runtime=open_runtime)
     reports = Reports(registry, "replica-1", retry_s=0.01)
-    assembly = Assembly(residents, workers=workers, metrics=metrics, inline_limit_s=inline_limit_s)
+    assembly = Assembly(residents, workers=workers, metrics=metrics, capture=capture, inline_limit_s=inline_limit_s)
     loader = Loader(
         registry,
         router,
@@ -167,7 +169,6 @@ async def inference(
         router,
         registry,
         clock=SystemClock(),
-        capture=capture,
         shadows=shadows,
         why_not_ready=loader.why_not_ready,
         load_timeout_s=5,

@@ -112,7 +112,11 @@ def _inference(settings: Any, metrics: CellMetrics, place: Place) -> Service:
     return build(
         settings,
         InferencePorts(
-            registry=GrpcRegistry(address), stream=_stream(settings, metrics), metrics=metrics, clock=SystemClock()
+            registry=GrpcRegistry(address),
+            stream=_stream(settings, metrics),
+            metrics=metrics,
+            clock=SystemClock(),
+            worker=place.index,
         ),
     )
 

@@ -19,12 +19,14 @@ from tests.inference_rig import Rig, first, inference
 from vedette.chassis.http import HttpRequest as Request
 from vedette.chassis.http import HttpResponse, Route
 from vedette.chassis.routing import Router as Paths
+from vedette.codec.captures import CaptureBatch, decode_captures
 from vedette.core.errors import InvalidArgument, VedetteError
 from vedette.core.models import CaptureSettings, Limits, Variant
 from vedette.inference.config import InferenceSettings
 from vedette.inference.http.kserve import KserveHttp
 from vedette.inference.http.oip import OipHttp
 from vedette.inference.http.sagemaker import SageMakerHttp
+from vedette.storage.memory import MemoryEventStream
 
 
 class Http:
@@ -54,6 +56,13 @@ class Http:
         response = await self(method, path, body, **headers)
         assert response.status == 200, response.body
         return json.loads(response.body)
+
+
+async def captures(http: Http) -> CaptureBatch:
+    """The one batch that was captured."""
+    await http.rig.capture.flush()
+    (delivery,) = await http.rig.stream.read("captures", 0, 9)
+    return decode_captures(delivery.message.value)
 
 
 @pytest.fixture
@@ -323,11 +332,12 @@ async def test_a_target_variant_and_an_inference_id(http: Http) -> None:
     assert (response.body, headers_of(response)["x-amzn-invoked-production-variant"]) == (b"3.0\n", "two")
     assert "x-amzn-sagemaker-custom-attributes" not in headers_of(response)
     await http(
-        "POST", "/endpoints/same/invocations", b"1,2,3", content_type="text/csv", x_amzn_sagemaker_inference_id="i-9"
-    )
-    await http.rig.capture.flush()
-    (delivery,) = await http.rig.stream.read("captures", 0, 9)
-    assert json.loads(delivery.message.value)["inference_id"] == "i-9"
+        "POST", "/endpoints/same/invocations", b"1,2,3", content_type="text/csv", x_amzn_sagemaker_inference_id="i-9",
+        x_amzn_sagemaker_custom_attributes="a=b", accept="application/json",
+    )  # fmt: skip
+    captured = await captures(http)
+    assert (captured.inference_ids, captured.custom_attributes) == (["i-9"], ["a=b"])
+    assert (captured.request_types, captured.response_types) == (["text/csv"], ["application/json"])
 
 
 @pytest.mark.parametrize(
@@ -483,9 +493,44 @@ async def test_v1_names_the_capture(http: Http) -> None:
     await http.json(
         "POST", "/v1/models/same:predict", {"instances": [[1, 2, 3]]}, x_amzn_sagemaker_inference_id="i-7"
     )  # fmt: skip
-    await http.rig.capture.flush()
-    (delivery,) = await http.rig.stream.read("captures", 0, 9)
-    assert json.loads(delivery.message.value)["inference_id"] == "i-7"
+    captured = await captures(http)
+    assert (captured.inference_ids, captured.response_types) == (["i-7"], ["application/json"])
+
+
+async def test_v2_tells_the_capture_what_it_read_and_wrote(http: Http) -> None:
+    """JSON and binary answers are told apart; a request without a content type has none."""
+    path, body = (
+        "/v2/models/same/infer",
+        {"inputs": [{"name": "x", "shape": [1, 3], "datatype": "FP32", "data": [1, 2, 3]}]},
+    )
+    await http.json("POST", path, body, content_type="application/json; charset=utf-8")
+    await http("POST", path, {**body, "parameters": {"binary_data_output": True}})
+    captured = await captures(http)
+    assert captured.request_types == ["application/json; charset=utf-8", ""]
+    assert captured.response_types == ["application/json", "application/octet-stream"]
+
+
+async def test_strict_capture_that_fails_is_500_in_every_http_protocol(tmp_path: Path) -> None:
+    """OIP and V1 answer 500, SageMaker's runtime ModelError (boto3 must not send it again), all without the answer."""
+
+    class Refusing(MemoryEventStream):
+        async def publish(self, topic: Any, messages: Any) -> list[int]:
+            raise InvalidArgument("no")
+
+    async with inference(tmp_path, stream=Refusing()) as rig:
+        rig.register("adder", models.constant_adder(1.0))
+        await rig.deploy("adder", capture=CaptureSettings(sampling_percent=100, mode="strict"))
+        http = Http(rig)
+        answers = [
+            await http("POST", "/v2/models/adder/infer", infer_body()),
+            await http("POST", "/v1/models/adder:predict", {"instances": [[1]]}),
+            await http("POST", "/invocations", b"1", content_type="text/csv"),
+            await http("POST", "/endpoints/adder/invocations", b"1", content_type="text/csv"),
+        ]
+    assert [answer.status for answer in answers] == [500, 500, 500, 424]
+    assert all(b"could not be stored" in answer.body for answer in answers)
+    assert headers_of(answers[2])["x-amzn-errortype"] == "InternalFailure"
+    assert json.loads(answers[3].body)["OriginalStatusCode"] == 500
 
 
 async def test_raw_requests_are_read_with_the_variant_that_answers(mixed: Http) -> None:
@@ -538,7 +583,5 @@ async def test_an_answer_that_cannot_be_written_is_a_failed_request(
     assert metrics.value("vedette_requests_total", endpoint="same", code="OK") == 0
     (line,) = http.rig.dataplane.statistics("same")
     assert (line.success.count, line.fail.count, line.inference_count) == (0, 1, 0)
-    await http.rig.capture.flush()
-    (delivery,) = await http.rig.stream.read("captures", 0, 9)
-    record = json.loads(delivery.message.value)
-    assert (record["status"], record["outputs"]) == ("invalid_argument", [])
+    captured = await captures(http)
+    assert (captured.codes, captured.outputs["y"].shapes) == (["invalid_argument"], [None])

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vedette.core.errors import Conflict, InvalidArgument, Unimplemented
+from vedette.core.errors import Conflict, InvalidArgument
 from vedette.core.models import (
     ApprovalStatus,
     CaptureSettings,
@@ -130,11 +130,10 @@ def test_what_is_wrong_in_itself_is_refused(bad: EndpointConfig) -> None:
         check_shape(bad)
 
 
-def test_capture_that_nobody_can_keep_is_refused() -> None:
-    """Strict capture is not there yet: said at deploy and at any percentage, not at load or never."""
-    for percent in (0.0, 10.0):
-        with pytest.raises(Unimplemented, match="capture: mode strict is not there yet"):
-            check_shape(config(capture=CaptureSettings(percent, mode="strict")))
+def test_both_modes_of_capture_are_taken() -> None:
+    """Best effort and strict."""
+    check_shape(config(capture=CaptureSettings(10.0)))
+    check_shape(config(capture=CaptureSettings(10.0, mode="strict")))
 
 
 OPTIONS = {

@@ -52,13 +52,7 @@ CODES: dict[str, Code] = {
         Code("overloaded", 429, 8, "us", "a queue or limit is full; nothing ran; may be sent again"),
         Code("deadline_exceeded", 504, 4, "us", "the time allowed for the request is over"),
         Code("data_loss", 500, 15, "us", "stored bytes do not match their digest"),
-        Code(
-            "capture_failed",
-            500,
-            13,
-            "dependency",
-            "the answer was made; the capture it promises was not kept",
-        ),
+        Code("capture_failed", 500, 13, "dependency", "the answer was made; the capture it promises was not kept"),
         Code("internal", 500, 13, "us", "a defect in vedette; the id finds it in the log"),
     )
 }

@@ -101,6 +101,9 @@ class InferRequest:
     """On the event loop's monotonic clock, seconds; None: only the endpoint's own limit holds."""
     binary_output: bool = False
     """Default for outputs that do not say: binary (HTTP's `binary_data_output`)."""
+    content_type: str = ""
+    """As the caller gave it; in the response as it was written."""
+    custom_attributes: str = ""
 
 
 @dataclass(slots=True)
@@ -113,6 +116,7 @@ class InferResponse:
     outputs: list[Tensor]
     id: str = ""
     parameters: dict[str, Parameter] = field(default_factory=dict)
+    content_type: str = ""
 
 
 def element_count(shape: tuple[int, ...] | list[int]) -> int:

@@ -16,11 +16,13 @@ from vedette.core.ports import Deployment
 from vedette.engine.chain import check_chain
 from vedette.engine.runtime import Runtime
 from vedette.inference.batcher import Batcher, Gate, Workers
-from vedette.inference.capture import make_sampler
+from vedette.inference.capture import Capture, Lane
 from vedette.inference.checks import SignatureCheck
 from vedette.inference.meters import Meters
+from vedette.inference.records import Source
 from vedette.inference.residents import Resident, Residents
 from vedette.inference.router import SILVER, Route, ServedVariant, Shadow, Turns
+from vedette.inference.sampling import make_sampler
 from vedette.inference.statistics import StatisticsBook
 
 
@@ -41,12 +43,14 @@ class Assembly:
         *,
         workers: Workers,
         metrics: Metrics,
+        capture: Capture,
         inline_limit_s: float,
         now: Callable[[], float] = time.monotonic,
     ) -> None:
         self._residents = residents
         self._workers = workers
         self._metrics = metrics
+        self._capture = capture
         self._inline_limit_s = inline_limit_s
         self._now = now
         self._gates: dict[str, Gate] = {}
@@ -132,7 +136,9 @@ class Assembly:
             batcher=batcher,
             recorder=self._statistics.recorder(endpoint, version),
             meters=meters,
-            sampler=sampler,
+            lane=None
+            if sampler is None
+            else Lane(self._capture, Source(endpoint, variant.name, own.model, version, sampler)),
         )
 
     def _gate(self, endpoint: str, limits: Limits) -> Gate:

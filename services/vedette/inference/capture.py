@@ -1,251 +1,446 @@
-"""The record of sampled requests, on its way to the metrics stream: never in the way of an answer.
+"""The records of sampled requests on their way to the metrics stream.
 
-`offer` appends to a bounded buffer or counts a drop; a background task turns what is there into one message
-of JSON Lines on the topic `captures`.
+A request appends one tuple to the list of its variant (`Lane`), or counts a drop. A background task takes what has
+gathered, has a thread make messages of it, and publishes them together: one commit for many requests. In strict mode
+room is reserved before the model runs and the answer waits for that commit.
 
-Rule: nothing here raises into a request, and a column that is excluded is cut out before anything is kept;
-a tensor whose columns cannot be told apart is not kept at all.
+Every sampled request ends as exactly one of captured (on the stream), dropped (there was no room for it) or failed
+(there was room, but it did not get there), and each of the three uses up one of the producer's numbers.
+
+Rule: nothing here raises into a best-effort request, and memory is bounded: in records and in bytes, those being
+written included.
 """
 
 from __future__ import annotations
 
 import asyncio
-import base64
+import errno
 import logging
-import uuid
-import zlib
-from collections import deque
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
-import msgspec
-import numpy as np
-
-from vedette.codec.binary import byte_size, encode_tensor
-from vedette.codec.rows import columns_of
-from vedette.core.errors import InvalidArgument, VedetteError
+from vedette.codec.binary import byte_size
+from vedette.core.errors import CaptureFailed, Overloaded, TooLarge, Unavailable, VedetteError
 from vedette.core.events import Message
-from vedette.core.metrics import Metrics
-from vedette.core.models import CaptureSettings, Signature
+from vedette.core.metrics import Counter, Metrics
 from vedette.core.ports import EventStream
-from vedette.core.tensors import Tensor
+from vedette.core.tensors import Array, InferRequest, InferResponse
+from vedette.inference.producer import Producer
+from vedette.inference.records import PLACE, SIZE, Part, Record, Source, message_of, new_life, parts_of
 
 log = logging.getLogger(__name__)
 
-CONTENT_TYPE = "application/vnd.vedette.captures+jsonlines"
-_BATCH = 256
-_PAUSE_S = 0.2
-"""How long the writer lets records gather before it makes a message of them."""
+AGE_S = 0.2
+"""How long records gather before they are published."""
+_EAGER_BYTES = 4 << 20
+"""So many bytes are published before they have that age."""
+_GROUP_BYTES = 8 << 20
+"""Records that one publish takes."""
+_LARGEST = 16 << 20
+"""A record that takes more is not captured: a message holds twice as much at most."""
+_RECORD_BYTES = 400
+"""What a record takes beside its tensors' elements: the tuple, the arrays' heads, short texts."""
+_RETRY_S = (0.1, 0.5, 2.0)
+"""Waits before a message that the stream could not take is sent again; the stream knows it by its number."""
+_PAUSE_S = 5.0
+"""How long nothing is captured after the disk was full."""
 
 
 @dataclass(frozen=True, slots=True)
-class CaptureRecord:
-    """One answered request. Tensors are shared with the request, not copied."""
+class Bounds:
+    """What may wait to be published, in each process."""
 
-    event_id: str
-    inference_id: str
-    time: float
-    """Seconds since the epoch."""
-    endpoint: str
-    variant: str
-    version: str
-    code: str
-    latency_s: float
-    inputs: Sequence[Tensor]
-    outputs: Sequence[Tensor]
-
-    @property
-    def size(self) -> int:
-        """Bytes of tensors that the record keeps alive; counts them anew each time."""
-        return sum(map(byte_size, (*self.inputs, *self.outputs)))
+    records: int = 16_384
+    bytes: int = 64 << 20
 
 
-class Sampler:
-    """What of one endpoint's traffic is recorded."""
+class Place:
+    """Room that a strict request holds until its record is on the stream, or is known not to be."""
 
-    def __init__(self, settings: CaptureSettings, signature: Signature) -> None:
-        self._threshold = settings.sampling_percent / 100 * 2**32
-        self._settings = settings
-        self._cuts = _cuts(signature, settings.exclude)
+    __slots__ = ("_outcome", "filled", "size")
 
-    def wants(self, inference_id: str) -> bool:
-        """Whether this id is in the sample: the same answer in every replica, so that parts of a trace agree."""
-        return zlib.crc32(inference_id.encode()) < self._threshold
+    def __init__(self, size: int) -> None:
+        self.size = size
+        self.filled = False
+        self._outcome: asyncio.Future[str] = asyncio.get_running_loop().create_future()
 
-    def inputs(self, tensors: Sequence[Tensor]) -> list[Tensor]:
-        """The inputs to keep, without the excluded columns: rows of what is left, flat."""
-        if not self._settings.inputs:
-            return []
-        kept = (self._cuts[tensor.name].apply(tensor) for tensor in tensors if tensor.name in self._cuts)
-        return [tensor for tensor in kept if tensor is not None]
+    def settle(self, reason: str) -> None:
+        """Say what became of the record: empty, it is on the stream."""
+        if not self._outcome.done():
+            self._outcome.set_result(reason)
 
-    def outputs(self, tensors: Sequence[Tensor]) -> list[Tensor]:
-        """The outputs to keep."""
-        if not self._settings.outputs:
-            return []
-        return [tensor for tensor in tensors if tensor.name not in self._settings.exclude]
+    async def kept(self, timeout_s: float) -> None:
+        """Wait until the record is on the stream.
 
-
-def make_sampler(settings: CaptureSettings, signature: Signature) -> Sampler | None:
-    """The sampler that an endpoint's settings ask for; None when nothing is to be recorded.
-
-    Raises:
-        InvalidArgument: settings that this service cannot keep to.
-    """
-    if settings.sampling_percent <= 0:
-        return None
-    if settings.mode != "best_effort":
-        raise InvalidArgument(f"capture mode {settings.mode!r} is not supported; use 'best_effort'")
-    known = {spec.name for spec in (*signature.inputs, *signature.outputs)} | set(signature.feature_names)
-    unknown = [name for name in settings.exclude if name not in known]
-    if unknown:
-        raise InvalidArgument(
-            f"capture excludes {unknown[0][:80]!r}, which is no input, output or feature of the model"
-        )
-    return Sampler(settings, signature)
+        Raises:
+            CaptureFailed: it is not, or not in time.
+        """
+        done, _ = await asyncio.wait((self._outcome,), timeout=timeout_s)
+        if not done:
+            raise CaptureFailed("the record of this request was not stored in time")
+        reason = self._outcome.result()
+        if reason:
+            raise CaptureFailed(f"the record of this request could not be stored ({reason})")
 
 
-def new_event_id() -> str:
-    """The id of a record; also samples requests that bring no inference id."""
-    return uuid.uuid4().hex
+class Lane:
+    """The captures of one served variant. Used on the event loop only."""
+
+    __slots__ = ("_capture", "_sampler", "counters", "records", "source", "strict")
+
+    def __init__(self, capture: Capture, source: Source) -> None:
+        self._capture = capture
+        self._sampler = source.sampler
+        self.source = source
+        self.strict = source.sampler.strict
+        self.records: list[Record] = []
+        self.counters: dict[tuple[str, str], Counter] = {}
+
+    def drain(self) -> list[Record]:
+        """Take what waits."""
+        records, self.records = self.records, []
+        return records
+
+    def reserve(self, request: InferRequest) -> Place | None:
+        """Room for a strict request before it runs; None when it is not in the sample.
+
+        Raises:
+            Unavailable: there is no room now.
+            TooLarge: there never is for so large a request.
+        """
+        if not self._sampler.wants(request.inference_id):
+            return None
+        size = _RECORD_BYTES + sum(byte_size(tensor) for tensor in request.inputs)
+        reason = "too_large" if size > _LARGEST else self._capture.admit(size)
+        if not reason:
+            return Place(size)
+        self._capture.drop(self, reason)
+        if reason == "too_large":
+            raise TooLarge("the request is larger than what strict capture keeps")
+        raise Unavailable(f"strict capture has no room for this request ({reason})")
+
+    def offer(
+        self,
+        request: InferRequest,
+        response: InferResponse | None,
+        place: Place | None,
+        *,
+        code: str,
+        rows: int,
+        at: float,
+        latency_s: float,
+    ) -> None:
+        """Keep the record of one request for the writer, or count what became of it. Never raises.
+
+        `rows` 0: the inputs do not fit the signature, so nobody knows which columns of them are excluded: they are
+        not kept. `place` is what `reserve` gave; in strict mode None means that the request is not in the sample.
+        """
+        if place is None and (self.strict or not self._sampler.wants(request.inference_id)):
+            return
+        try:
+            record = self._record(request, response, place, code, rows, at, latency_s)
+        except Exception:  # noqa: BLE001 - a defect in capturing must not become the caller's
+            self._capture.fail(self, place, request.inference_id)
+            return
+        self._capture.add(self, record)
+
+    def _record(
+        self,
+        request: InferRequest,
+        response: InferResponse | None,
+        place: Place | None,
+        code: str,
+        rows: int,
+        at: float,
+        latency_s: float,
+    ) -> Record:
+        sampler = self._sampler
+        inputs = sampler.inputs.take(request.inputs) if rows else sampler.inputs.nothing
+        outputs, answered, classified = sampler.outputs.nothing, "", _NONE
+        if response is not None:
+            outputs, answered = sampler.outputs.take(response.outputs), response.content_type
+            if request.outputs:
+                classified = sampler.outputs.retyped(response.outputs)
+        given, asked, attributes = request.inference_id, request.content_type, request.custom_attributes
+        size = _RECORD_BYTES + len(given) + len(asked) + len(attributes)
+        for array in (*inputs, *outputs):
+            if array is not None:
+                size += array.nbytes if array.dtype != object else _text_size(array)
+        return (given, at, latency_s, code, rows, inputs, outputs, asked, answered, attributes, classified, size, place)
+
+
+_NONE: frozenset[str] = frozenset()
+
+
+def _text_size(array: Array) -> int:
+    return array.nbytes + sum(map(len, array.ravel().tolist()))
 
 
 class Capture:
-    """The buffer and its writer."""
+    """What waits to be published by this process, and its writer."""
 
     def __init__(
-        self, stream: EventStream, metrics: Metrics, *, max_records: int = 4096, max_bytes: int = 64 << 20
+        self,
+        stream: EventStream,
+        metrics: Metrics,
+        *,
+        producer: Producer | None = None,
+        bounds: Bounds | None = None,
+        age_s: float = AGE_S,
+        pause_s: float = _PAUSE_S,
     ) -> None:
         self._stream = stream
         self._metrics = metrics
-        self._max_records = max_records
-        self._max_bytes = max_bytes
-        self._buffer: deque[tuple[CaptureRecord, int]] = deque()
+        self._bounds = bounds or Bounds()
+        self._age_s = age_s
+        self._pause_s = pause_s
+        self._producer = producer or Producer(None, block=self._bounds.records)
+        self._life = new_life()
+        self._records = 0
         self._bytes = 0
-        self._producer = new_event_id()
-        self._sequence = 0
+        self._lost = 0
+        """Sampled requests that ended without a number: the next message's numbers begin so many later."""
+        self._cut_off: list[_Group] = []
+        """Groups whose writing was cancelled; whether they have numbers the thread knows."""
+        self._dirty: list[Lane] = []
+        self._closed = ""
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="capture")
+        self._turn = asyncio.Lock()
         self._wake = asyncio.Event()
+        self._due = asyncio.Event()
         self._stopping = False
         self._told_of_defect = False
 
-    def offer(self, record: CaptureRecord) -> bool:
-        """Keep the record for the writer; False when the buffer is full and it was dropped and counted."""
-        size = record.size
-        if len(self._buffer) >= self._max_records or self._bytes + size > self._max_bytes:
-            self._count(record.endpoint, "dropped", 1)
-            return False
-        self._buffer.append((record, size))
+    def admit(self, size: int) -> str:
+        """Take room for one record; else the reason why there is none."""
+        if self._closed:
+            return self._closed
+        if self._records >= self._bounds.records:
+            return "buffer_full"
+        if self._bytes + size > self._bounds.bytes:
+            return "bytes_full"
+        self._records += 1
         self._bytes += size
-        self._wake.set()
-        return True
+        return ""
 
-    def failed(self, endpoint: str, *, event_id: str, inference_id: str) -> None:
-        """Count a record that an exception, the one being handled, kept from being made; log the first one."""
+    def add(self, lane: Lane, record: Record) -> None:
+        """Put a record into its lane, or count why not."""
+        place, size = record[PLACE], record[SIZE]
+        if place is not None and size <= _LARGEST:
+            self._move_in(place, size)
+        elif reason := "too_large" if size > _LARGEST else self.admit(size):
+            self.drop(lane, reason, place)
+            return
+        if not lane.records:
+            self._dirty.append(lane)
+            self._wake.set()
+        lane.records.append(record)
+        if place is not None or self._bytes > _EAGER_BYTES or 2 * self._records > self._bounds.records:
+            self._due.set()
+
+    def drop(self, lane: Lane, reason: str, place: Place | None = None) -> None:
+        """Count a sampled request that is not kept; what it had reserved is free again."""
+        self._lose(lane, "dropped", reason, place)
+
+    def fail(self, lane: Lane, place: Place | None, inference_id: str) -> None:
+        """Count a record that the exception being handled kept from being made; log the first one."""
         if not self._told_of_defect:
             self._told_of_defect = True
-            ids = {"endpoint": endpoint, "event_id": event_id, "inference_id": inference_id}
+            ids = {"endpoint": lane.source.endpoint, "inference_id": inference_id}
             log.exception("a capture failed unexpectedly; further ones are only counted", extra=ids)
-        self._count(endpoint, "failed", 1)
+        self._lose(lane, "failed", "defect", place)
 
     async def run(self) -> None:
         """Publish what is offered until `stop`; then what is left, once."""
         while not self._stopping:
             await self._wake.wait()
-            if not self._stopping:
-                await asyncio.sleep(_PAUSE_S)
+            try:
+                async with asyncio.timeout(self._age_s):
+                    await self._due.wait()
+            except TimeoutError:
+                pass
             self._wake.clear()
+            self._due.clear()
             await self.flush()
         await self.flush()
 
     async def flush(self) -> None:
-        """Publish everything in the buffer now. A batch that the stream refuses is counted and gone."""
-        while self._buffer:
-            by_endpoint: dict[str, list[CaptureRecord]] = {}
-            for record, size in [self._buffer.popleft() for _ in range(min(_BATCH, len(self._buffer)))]:
-                self._bytes -= size
-                by_endpoint.setdefault(record.endpoint, []).append(record)
-            await self._publish(by_endpoint)
+        """Publish everything that waits now."""
+        async with self._turn:
+            lanes, self._dirty = self._dirty, []
+            try:
+                for group in _groups(lanes):
+                    await self._write(group)
+            finally:  # cancelled: what was not taken yet stays
+                self._dirty += [lane for lane in lanes if lane.records and lane not in self._dirty]
 
     def stop(self) -> None:
         """Let `run` finish."""
         self._stopping = True
         self._wake.set()
+        self._due.set()
 
-    async def _publish(self, batches: Mapping[str, list[CaptureRecord]]) -> None:
-        for endpoint, records in batches.items():
-            value = await asyncio.to_thread(encode, records)
-            message = Message(endpoint, value, CONTENT_TYPE, self._producer, self._sequence)
-            self._sequence += 1
+    async def close(self) -> None:
+        """After the writer's end: count what is left, write the producer's exact numbers, end the thread."""
+        self._closed = "stopping"
+        lanes, self._dirty = self._dirty, []
+        for lane in lanes:
+            for record in lane.drain():
+                self._free(1, record[SIZE])
+                self._lose(lane, "dropped", "stopping", record[PLACE], held=False)
+        await asyncio.get_running_loop().run_in_executor(self._thread, self._finish)
+        self._thread.shutdown(wait=False)
+
+    async def _write(self, group: _Group) -> None:
+        loop = asyncio.get_running_loop()
+        group.lost, self._lost = self._lost, 0
+        reason, messages = "stopping", list[Message | None]()
+        try:
+            messages = await loop.run_in_executor(self._thread, self._prepare, group)
+            reason = await self._publish([message for message in messages if message is not None])
+        except OSError as error:
+            log.warning("captures cannot be numbered", extra={"reason": error.strerror})
+            reason = self._pause("disk")
+            self._lost += group.lost + group.records
+        except asyncio.CancelledError:
+            self._cut_off.append(group)
+            raise
+        finally:
+            for index, (lane, part) in enumerate(group.parts):
+                defect = bool(messages) and messages[index] is None
+                self._settle(lane, part, "defect" if defect else reason)
+
+    def _prepare(self, group: _Group) -> list[Message | None]:
+        """In the thread: a message for each part; None where it could not be made. Raises OSError."""
+        group.lost += self._lost_in_cuts()
+        first, number = self._producer.take(group.lost + group.records, len(group.parts))
+        group.numbered = True
+        first += group.lost
+        messages: list[Message | None] = []
+        for lane, part in group.parts:
             try:
-                await self._stream.publish("captures", [message])
-            except VedetteError as error:
-                log.warning(
-                    "captures were lost", extra={"endpoint": endpoint, "count": len(records), "reason": str(error)}
-                )
-                self._count(endpoint, "failed", len(records))
+                message = message_of(part, producer=self._producer.id, life=self._life, first=first, number=number)
+            except Exception:
+                log.exception("captures could not be written", extra={"endpoint": lane.source.endpoint})
+                messages.append(None)
             else:
-                self._count(endpoint, "captured", len(records))
+                messages.append(message)
+            first, number = first + len(part.records), number + 1
+        return messages
 
-    def _count(self, endpoint: str, outcome: str, amount: int) -> None:
-        self._metrics.counter("vedette_captures_total", endpoint=endpoint, outcome=outcome, reason="").inc(amount)
+    async def _publish(self, messages: Sequence[Message]) -> str:
+        """Empty when the messages are on the stream, else why they are not."""
+        for wait_s in (*_RETRY_S, None):
+            try:
+                await self._stream.publish("captures", messages)
+            except VedetteError as error:
+                log.warning("captures were not stored", extra={"messages": len(messages), "reason": error.message})
+                if _out_of_disk(error):
+                    return self._pause("disk")
+                if not isinstance(error, Unavailable | Overloaded):
+                    return "refused"
+                if wait_s is None or self._stopping:
+                    return "stream_down"
+                await asyncio.sleep(wait_s)
+            except Exception:
+                log.exception("captures were not stored")
+                return "defect"
+            else:
+                return ""
+        return "stream_down"
+
+    def _settle(self, lane: Lane, part: Part, reason: str) -> None:
+        """The part is on the stream, or not for this reason: count it, tell who waits, free its room."""
+        self._free(len(part.records), sum(record[SIZE] for record in part.records))
+        self._count(lane, "failed" if reason else "captured", reason, len(part.records))
+        if lane.strict:
+            for record in part.records:
+                place = record[PLACE]
+                if place is not None:
+                    place.settle(reason)
+
+    def _lose(self, lane: Lane, outcome: str, reason: str, place: Place | None, *, held: bool = True) -> None:
+        self._lost += 1
+        self._count(lane, outcome, reason, 1)
+        if place is None:
+            return
+        if held:
+            self._free(1, place.size)
+        place.filled = True
+        place.settle(reason)
+
+    def _move_in(self, place: Place, size: int) -> None:
+        """Turn reserved room into what the record takes: its tensors are alive until the answer is sent anyway."""
+        self._bytes += size - place.size
+        place.filled, place.size = True, size
+
+    def _free(self, records: int, size: int) -> None:
+        self._records -= records
+        self._bytes -= size
+
+    def _count(self, lane: Lane, outcome: str, reason: str, amount: int) -> None:
+        counter = lane.counters.get((outcome, reason))
+        if counter is None:
+            labels = {"endpoint": lane.source.endpoint, "outcome": outcome, "reason": reason}
+            counter = lane.counters[outcome, reason] = self._metrics.counter("vedette_captures_total", **labels)
+        counter.inc(amount)
+
+    def _pause(self, reason: str) -> str:
+        """Capture nothing for a while: what is dropped now costs no work and, in strict mode, runs no model."""
+        if not self._closed:
+            self._closed = reason
+            asyncio.get_running_loop().call_later(self._pause_s, self._resume, reason)
+        return reason
+
+    def _resume(self, reason: str) -> None:
+        if self._closed == reason:
+            self._closed = ""
+
+    def _lost_in_cuts(self) -> int:
+        """In the thread, which is done with them: records of cancelled groups that were given no numbers."""
+        groups, self._cut_off = self._cut_off, []
+        return sum(group.lost + group.records for group in groups if not group.numbered)
+
+    def _finish(self) -> None:
+        try:
+            self._producer.take(self._lost + self._lost_in_cuts(), 0)
+        except OSError as error:
+            log.warning("the numbers of captures were not written", extra={"reason": error.strerror})
+        self._producer.close()
 
 
-def encode(records: Sequence[CaptureRecord]) -> bytes:
-    """Records as JSON Lines; a tensor's elements as base64 of the protocol's binary form."""
-    return b"".join(msgspec.json.encode(_document(record)) + b"\n" for record in records)
+@dataclass(slots=True)
+class _Group:
+    """What one publish takes."""
+
+    parts: list[tuple[Lane, Part]]
+    lost: int = 0
+    """Numbers that are left out before the first record's."""
+    numbered: bool = False
+
+    @property
+    def records(self) -> int:
+        """Records in all parts."""
+        return sum(len(part.records) for _, part in self.parts)
 
 
-def _document(record: CaptureRecord) -> dict[str, object]:
-    return {
-        "event_id": record.event_id,
-        "inference_id": record.inference_id,
-        "time": record.time,
-        "endpoint": record.endpoint,
-        "variant": record.variant,
-        "model_version": record.version,
-        "status": record.code,
-        "latency_us": round(record.latency_s * 1e6),
-        "inputs": [_tensor(tensor) for tensor in record.inputs],
-        "outputs": [_tensor(tensor) for tensor in record.outputs],
-    }
+def _groups(lanes: Sequence[Lane]) -> Iterator[_Group]:
+    """Take what the lanes hold, in groups of bounded size."""
+    parts: list[tuple[Lane, Part]] = []
+    size = 0
+    for lane in lanes:
+        for part in parts_of(lane.source, lane.drain()):
+            parts.append((lane, part))
+            size += sum(record[SIZE] for record in part.records)
+            if size > _GROUP_BYTES:
+                yield _Group(parts)
+                parts, size = [], 0
+    if parts:
+        yield _Group(parts)
 
 
-def _tensor(tensor: Tensor) -> dict[str, object]:
-    data = base64.b64encode(encode_tensor(tensor)).decode()
-    return {"name": tensor.name, "datatype": tensor.datatype, "shape": list(tensor.array.shape), "data": data}
-
-
-@dataclass(frozen=True, slots=True)
-class _Cut:
-    """What is taken out of one input: `columns` of the `width` that a row of it has."""
-
-    width: int = 0
-    columns: tuple[int, ...] = ()
-
-    def apply(self, tensor: Tensor) -> Tensor | None:
-        """The tensor without the columns; None when nothing is left or its rows have another width."""
-        if not self.columns:
-            return tensor
-        array = tensor.array
-        if array.ndim == 0 or array.size != array.shape[0] * self.width or self.width == len(self.columns):
-            return None
-        rows = array.reshape(array.shape[0], self.width)
-        return Tensor(tensor.name, tensor.datatype, np.delete(rows, self.columns, axis=1))
-
-
-def _cuts(signature: Signature, exclude: Collection[str]) -> dict[str, _Cut]:
-    """How each input is cut. One that is not in it is not kept: it is excluded, or its columns have no names."""
-    recorded = [spec.name for spec in signature.inputs if spec.name not in exclude]
-    names = signature.feature_names
-    if not any(name in exclude for name in names):
-        return {name: _Cut() for name in recorded}
-    try:
-        columns = columns_of(signature, len(names))
-    except InvalidArgument:
-        return {}
-    cuts, start = {}, 0
-    for spec, width in zip(columns.inputs, columns.widths, strict=True):
-        own = names[start : start + width]
-        cuts[spec.name] = _Cut(width, tuple(i for i, name in enumerate(own) if name in exclude))
-        start += width
-    return {name: cuts[name] for name in recorded}
+def _out_of_disk(error: VedetteError) -> bool:
+    """Whether the stream says that its disk is full: by its text, or by the system's error under it."""
+    number = getattr(error.__cause__, "errno", None)
+    return "disk space" in error.message or number in (errno.ENOSPC, errno.EDQUOT)

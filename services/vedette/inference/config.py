@@ -33,7 +33,11 @@ class InferenceSettings(ServiceSettings):
     """Threads that run models too slow for the event loop; 0: one per available CPU."""
     shadow_queue: int = Field(default=64, ge=1)
     """Copies for shadow variants that may wait; one more is dropped and counted."""
-    capture_buffer: int = Field(default=4096, ge=1)
-    """Captured requests that may wait to be published; one more is dropped and counted."""
+    capture_buffer: int = Field(default=16_384, ge=1, le=1_000_000)
+    """Captured requests of a worker that may wait to be on the stream; one more is dropped and counted."""
+    capture_buffer_bytes: int = Field(default=64 * 1024 * 1024, ge=64 * 1024)
+    """Bytes that those may hold, together."""
+    capture_interval_s: float = Field(default=0.2, gt=0, le=60)
+    """Seconds that captured requests gather before they are published together; strict ones do not wait for it."""
     load_timeout_s: float = Field(default=60.0, gt=0)
     """Seconds that a call of the repository API's load or unload waits for its effect."""

@@ -15,12 +15,12 @@ from vedette import __version__
 from vedette.codec.classification import classify
 from vedette.codec.parameters import check_parameters
 from vedette.core.clock import Clock
-from vedette.core.errors import Unavailable, Unimplemented, VedetteError
+from vedette.core.errors import CaptureFailed, Unavailable, Unimplemented, VedetteError
 from vedette.core.models import Signature
 from vedette.core.ports import Registry, RepositoryEntry
 from vedette.core.tensors import InferRequest, InferResponse, Parameter, Tensor
 from vedette.inference.batcher import Execution, Work
-from vedette.inference.capture import Capture, CaptureRecord, Sampler, new_event_id
+from vedette.inference.capture import Place
 from vedette.inference.checks import echoed, priority, time_limit
 from vedette.inference.model_config import model_config
 from vedette.inference.router import Absence, Choice, Route, Router, ServedVariant
@@ -37,6 +37,8 @@ EXTENSIONS = (
     "statistics",
 )
 """Triton's names for what is done beyond the protocol; what is not in here is refused as unimplemented."""
+
+_LEAST_PATIENCE_S = 1.0
 
 _Answer = TypeVar("_Answer")
 Encode = Callable[[InferRequest, InferResponse], Awaitable[_Answer]]
@@ -72,7 +74,6 @@ class DataPlane:
         registry: Registry,
         *,
         clock: Clock,
-        capture: Capture,
         shadows: ShadowLane,
         why_not_ready: Callable[[], str],
         load_timeout_s: float = 60.0,
@@ -81,7 +82,6 @@ class DataPlane:
         self._registry = registry
         self._now = clock.monotonic
         self._time = clock.time
-        self._capture = capture
         self._shadows = shadows
         self._why_not_ready = why_not_ready
         self._load_timeout_s = load_timeout_s
@@ -128,8 +128,9 @@ class DataPlane:
             Unimplemented: it asks for a part of the protocol that is not done.
             Overloaded: the endpoint's queue is full; nothing ran.
             DeadlineExceeded: the time was over; the model may have run.
-            Unavailable: the endpoint is not loaded yet; nothing ran.
+            Unavailable: the endpoint is not loaded yet, or strict capture has no room; nothing ran.
             ModelFailed: the model raised.
+            CaptureFailed: the model may have run, but strict capture could not keep the record.
         """
         started = self._now() if received is None else received
         if choice is None:
@@ -137,28 +138,28 @@ class DataPlane:
             variant = route.pick(request.version, request.target_variant)
         else:
             route, variant = choice.route, choice.variant
+        lane, place = variant.lane, None
         try:
+            if lane is not None and lane.strict:
+                place = lane.reserve(request)
             response, execution, rows, prepared = await self._execute(request, route, variant, started)
             answer = await encode(request, response)
-        except VedetteError as error:
-            self._failed(request, variant, protocol=protocol, code=error.code, started=started)
+            done, at = self._now(), self._time()
+            if lane is not None:
+                lane.offer(request, response, place, code="OK", rows=rows, at=at, latency_s=done - started)
+                if place is not None:
+                    await place.kept(self._patience(request, route, started))
+                    done = self._now()
+        except (Exception, asyncio.CancelledError) as error:
+            self._failed(request, variant, place, protocol=protocol, code=_code(error), started=started)
+            if place is not None and isinstance(error, VedetteError) and not isinstance(error, CaptureFailed):
+                await place.kept(self._patience(request, route, started))
             raise
-        except asyncio.CancelledError:
-            self._failed(request, variant, protocol=protocol, code="cancelled", started=started)
-            raise
-        except Exception:
-            self._failed(request, variant, protocol=protocol, code="internal", started=started)
-            raise
-        done = self._now()
         variant.meters.count(protocol, "OK")
-        _record(variant, execution, rows=rows, at=self._time(), started=started, prepared=prepared, done=done)
+        _record(variant, execution, rows=rows, at=at, started=started, prepared=prepared, done=done)
         if route.shadows and self._router.get(route.endpoint) is route:  # else its shadows may be freed already
             for shadow in route.shadows:
                 self._shadows.offer(shadow, request)
-        if variant.sampler is not None:
-            self._offer(
-                variant.sampler, request, variant, code="OK", outputs=response.outputs, latency_s=done - started
-            )
         return answer
 
     def live(self) -> bool:
@@ -298,53 +299,44 @@ class DataPlane:
         return response, execution, rows, prepared
 
     def _failed(
-        self, request: InferRequest, variant: ServedVariant, *, protocol: str, code: str, started: float
-    ) -> None:
-        spent = self._now() - started
-        variant.meters.count(protocol, code)
-        variant.meters.request(spent)
-        variant.recorder.failed(at=self._time(), total_s=spent)
-        if variant.sampler is not None:
-            self._offer(variant.sampler, request, variant, code=code, outputs=[], latency_s=spent)
-
-    def _offer(
         self,
-        sampler: Sampler,
         request: InferRequest,
         variant: ServedVariant,
+        place: Place | None,
         *,
+        protocol: str,
         code: str,
-        outputs: list[Tensor],
-        latency_s: float,
+        started: float,
     ) -> None:
-        event_id = new_event_id()
-        try:
-            if not sampler.wants(request.inference_id or event_id):
-                return
-            record = CaptureRecord(
-                event_id,
-                request.inference_id,
-                self._time(),
-                variant.endpoint,
-                variant.name,
-                variant.version,
-                code,
-                latency_s,
-                sampler.inputs(request.inputs) if code == "OK" or _fits(request, variant) else [],
-                sampler.outputs(outputs),
-            )
-            self._capture.offer(record)
-        except Exception:  # noqa: BLE001 - a defect in capturing must not become the caller's
-            self._capture.failed(variant.endpoint, event_id=event_id, inference_id=request.inference_id)
+        spent, at = self._now() - started, self._time()
+        variant.meters.count(protocol, code)
+        variant.meters.request(spent)
+        variant.recorder.failed(at=at, total_s=spent)
+        if variant.lane is not None and (place is None or not place.filled):
+            rows = _fitting_rows(request, variant)
+            variant.lane.offer(request, None, place, code=code, rows=rows, at=at, latency_s=spent)
+
+    def _patience(self, request: InferRequest, route: Route, started: float) -> float:
+        """How long an answer may wait for its record: as long as the request may take, but time enough for a disk."""
+        deadline = started + route.timeout_s
+        if request.deadline is not None:
+            deadline = min(deadline, request.deadline)
+        return max(_LEAST_PATIENCE_S, deadline - self._now())
 
 
-def _fits(request: InferRequest, variant: ServedVariant) -> bool:
-    """Whether the inputs are those of the signature: else nobody knows which columns of them are excluded."""
+def _code(error: BaseException) -> str:
+    """What metrics, statistics and captures call this outcome."""
+    if isinstance(error, VedetteError):
+        return error.code
+    return "cancelled" if isinstance(error, asyncio.CancelledError) else "internal"
+
+
+def _fitting_rows(request: InferRequest, variant: ServedVariant) -> int:
+    """Rows of inputs that are the signature's; 0: they are not, and nobody knows which columns are excluded."""
     try:
-        variant.check.feeds(request.inputs)
+        return variant.check.feeds(request.inputs)[1]
     except VedetteError:
-        return False
-    return True
+        return 0
 
 
 def _record(

@@ -21,7 +21,7 @@ from itertools import accumulate
 from vedette.core.errors import InvalidArgument, NotFound, Unavailable
 from vedette.core.models import EndpointConfig, ModelVersion, Signature
 from vedette.inference.batcher import Batcher, Gate
-from vedette.inference.capture import Sampler
+from vedette.inference.capture import Lane
 from vedette.inference.checks import SignatureCheck
 from vedette.inference.meters import Meters
 from vedette.inference.statistics import Recorder
@@ -59,7 +59,7 @@ class ServedVariant:
     batcher: Batcher
     recorder: Recorder
     meters: Meters
-    sampler: Sampler | None = None
+    lane: Lane | None = None
     """None: nothing of this endpoint is captured."""
 
 

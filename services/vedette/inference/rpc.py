@@ -26,6 +26,7 @@ from vedette.proto.inference.v1 import inference_pb2 as pb
 
 Context = grpc.aio.ServicerContext[Any, Any]
 
+_GRPC = "application/grpc"
 SERVICE = "inference.GRPCInferenceService"
 """The name on the wire; the messages' own package is another (see the proto)."""
 
@@ -121,6 +122,7 @@ class InferenceCalls:
         received = time.monotonic()
         remaining = context.time_remaining()
         inference = decode_request(request, None if remaining is None else received + remaining)
+        inference.content_type = _GRPC
         return await self._plane.infer(inference, _encoded, protocol="grpc", received=received)
 
     async def model_stream_infer(
@@ -178,6 +180,7 @@ class InferenceCalls:
 
 
 async def _encoded(_request: InferRequest, response: InferResponse) -> pb.ModelInferResponse:
+    response.content_type = _GRPC
     return encode_response(response)
 
 

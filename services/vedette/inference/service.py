@@ -17,13 +17,14 @@ from vedette.engine.cpus import available_cpus
 from vedette.inference.assembly import Assembly
 from vedette.inference.batcher import Workers
 from vedette.inference.cache import ModelCache
-from vedette.inference.capture import Capture
+from vedette.inference.capture import Bounds, Capture
 from vedette.inference.config import InferenceSettings
 from vedette.inference.dataplane import DataPlane
 from vedette.inference.http.kserve import KserveHttp
 from vedette.inference.http.oip import OipHttp
 from vedette.inference.http.sagemaker import SageMakerHttp
 from vedette.inference.loader import Loader
+from vedette.inference.producer import Producer
 from vedette.inference.reports import Reports
 from vedette.inference.residents import Residents
 from vedette.inference.router import Router
@@ -43,6 +44,8 @@ class InferencePorts:
     stream: EventStream
     metrics: Metrics
     clock: Clock
+    worker: int = 0
+    """Which of the service's worker processes this is."""
 
 
 def build(config: InferenceSettings, ports: InferencePorts) -> Service:
@@ -50,7 +53,14 @@ def build(config: InferenceSettings, ports: InferencePorts) -> Service:
     router = Router()
     workers = Workers(config.model_threads or available_cpus())
     shadows = ShadowLane(workers, max_copies=config.shadow_queue)
-    capture = Capture(ports.stream, ports.metrics, max_records=config.capture_buffer)
+    slot = config.data_dir / "inference" / "capture" / f"{ports.worker}.json"
+    capture = Capture(
+        ports.stream,
+        ports.metrics,
+        producer=Producer(slot, block=config.capture_buffer),
+        bounds=Bounds(config.capture_buffer, config.capture_buffer_bytes),
+        age_s=config.capture_interval_s,
+    )
     cache = ModelCache(config.data_dir / "inference")
     residents = Residents(ports.registry, cache, ports.metrics)
     reports = Reports(ports.registry, replica=uuid.uuid4().hex)
@@ -58,6 +68,7 @@ def build(config: InferenceSettings, ports: InferencePorts) -> Service:
         residents,
         workers=workers,
         metrics=ports.metrics,
+        capture=capture,
         inline_limit_s=config.inline_limit_us / 1e6,
         now=ports.clock.monotonic,
     )
@@ -75,7 +86,6 @@ def build(config: InferenceSettings, ports: InferencePorts) -> Service:
         router,
         ports.registry,
         clock=ports.clock,
-        capture=capture,
         shadows=shadows,
         why_not_ready=loader.why_not_ready,
         load_timeout_s=config.load_timeout_s,
@@ -134,6 +144,7 @@ class Background:
         if self._writer is not None:
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._writer, _FLUSH_S)
+        await self._capture.close()
         self._shadows.close()
         self._workers.close()
         await self._registry.close()

@@ -11,7 +11,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
-from vedette.core.errors import Conflict, InvalidArgument, Unimplemented
+from vedette.core.errors import Conflict, InvalidArgument
 from vedette.core.models import (
     CaptureSettings,
     Endpoint,
@@ -116,7 +116,6 @@ def check_shape(config: EndpointConfig) -> None:
 
     Raises:
         InvalidArgument: names the setting.
-        Unimplemented: strict capture.
     """
     check_name(config.model, "model name")
     _check_names(config)
@@ -230,10 +229,8 @@ def _check_capture(capture: CaptureSettings) -> None:
         raise InvalidArgument("capture: sampling_percent must be 0 to 100")
     if capture.sampling_percent and not (capture.inputs or capture.outputs):
         raise InvalidArgument("capture: with neither inputs nor outputs there is nothing to sample")
-    if capture.mode == "strict":
-        raise Unimplemented("capture: mode strict is not there yet; use best_effort")
-    if capture.mode != "best_effort":
-        raise InvalidArgument("capture: mode must be best_effort")
+    if capture.mode not in ("best_effort", "strict"):
+        raise InvalidArgument("capture: mode must be best_effort or strict")
 
 
 def _check_rows(variant: Variant, signature: Signature, limits: Limits) -> None:

@@ -15,6 +15,7 @@ import msgspec
 from vedette.chassis.http import HttpResponse
 from vedette.codec.content import NotAcceptable, UnsupportedMediaType
 from vedette.core.errors import (
+    CaptureFailed,
     DataLoss,
     DeadlineExceeded,
     Internal,
@@ -89,6 +90,7 @@ _CONTAINER: dict[type[VedetteError], tuple[str, int]] = {
     ModelFailed: ("ModelError", 500),
     DeadlineExceeded: ("ModelError", 504),
     DataLoss: ("InternalFailure", 500),
+    CaptureFailed: ("InternalFailure", 500),
     Internal: ("InternalFailure", 500),
     Overloaded: ("ThrottlingException", 429),
     Unavailable: ("ServiceUnavailable", 503),

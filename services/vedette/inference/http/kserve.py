@@ -13,7 +13,7 @@ from vedette.core.errors import InvalidArgument, NotFound, Unimplemented
 from vedette.core.tensors import InferRequest, InferResponse
 from vedette.inference.dataplane import DataPlane
 from vedette.inference.http.offload import beside_the_loop, text_size
-from vedette.inference.http.oip import JSON, amazon_headers, json_response, render_error
+from vedette.inference.http.oip import JSON, amazon_headers, json_response, note_capture, render_error
 
 
 class KserveHttp:
@@ -54,9 +54,11 @@ class KserveHttp:
         with self._dataplane.choose(model, target=target) as choice:
             inputs = await beside_the_loop(len(request.body), instances.decode, request.body, choice.signature)
             inference = InferRequest(model, inputs, target_variant=target, inference_id=inference_id)
+            note_capture(inference, request)
             return await self._dataplane.infer(inference, _encoded, protocol="kserve", received=received, choice=choice)
 
 
 async def _encoded(_request: InferRequest, response: InferResponse) -> HttpResponse:
     body = await beside_the_loop(text_size(response.outputs), instances.encode, response.outputs)
+    response.content_type = "application/json"
     return HttpResponse(200, body, JSON)

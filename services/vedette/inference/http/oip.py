@@ -97,6 +97,7 @@ class OipHttp:
         if "version" in params:
             inference.version = params["version"]
         inference.target_variant, inference.inference_id = amazon_headers(request)
+        note_capture(inference, request)
         return await self._dataplane.infer(inference, _encoded, protocol="http", received=received)
 
     async def server(self, request: HttpRequest) -> HttpResponse:
@@ -158,6 +159,7 @@ class OipHttp:
             inference = decode_raw_request(request.body, choice.signature)
             inference.endpoint, inference.version = model, version
             inference.target_variant, inference.inference_id = target, inference_id
+            note_capture(inference, request)
             return await self._dataplane.infer(inference, _encoded, protocol="http", received=received, choice=choice)
 
 
@@ -167,6 +169,13 @@ def amazon_headers(request: HttpRequest) -> tuple[str, str]:
     return headers.get("x-amzn-sagemaker-target-variant") or "", headers.get("x-amzn-sagemaker-inference-id") or ""
 
 
+def note_capture(inference: InferRequest, request: HttpRequest) -> None:
+    """Set what only a capture tells of: the content type and the custom attributes as they came."""
+    headers = request.headers
+    inference.content_type = headers.get("content-type") or ""
+    inference.custom_attributes = headers.get("x-amzn-sagemaker-custom-attributes") or ""
+
+
 async def _encoded(request: InferRequest, response: InferResponse) -> HttpResponse:
     """The answer's bytes. Part of the hot path."""
     binary = _binary_outputs(request, response)
@@ -174,6 +183,7 @@ async def _encoded(request: InferRequest, response: InferResponse) -> HttpRespon
         body, json_length = encode_response(response, binary)
     else:
         body, json_length = await asyncio.to_thread(encode_response, response, binary)
+    response.content_type = "application/json" if json_length is None else "application/octet-stream"
     if json_length is None:
         return HttpResponse(200, body, JSON)
     return HttpResponse(200, body, [_BINARY, (_JSON_LENGTH, str(json_length))])

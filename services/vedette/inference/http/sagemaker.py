@@ -27,6 +27,7 @@ from vedette.inference.http.aws import (
     render_invocation_error,
 )
 from vedette.inference.http.offload import beside_the_loop, text_size
+from vedette.inference.http.oip import note_capture
 from vedette.inference.router import Choice
 
 log = logging.getLogger(__name__)
@@ -94,6 +95,7 @@ class SageMakerHttp:
         with self._choose(endpoint, target) as choice:
             inference, encode = await _read(request, choice.signature)
             inference.endpoint, inference.target_variant, inference.inference_id = endpoint, target, inference_id
+            note_capture(inference, request)
             return await self._infer(inference, encode, received, choice)
 
     async def _infer(
@@ -145,6 +147,7 @@ async def _read(request: HttpRequest, signature: Signature) -> tuple[InferReques
 
     async def encode(_request: InferRequest, response: InferResponse) -> HttpResponse:
         body = await beside_the_loop(text_size(response.outputs), _encoded, response, write, signature, v2=v2)
+        response.content_type = write.media_type
         variant = ("x-amzn-invoked-production-variant", response.variant)
         return HttpResponse(200, body, [("content-type", write.media_type), variant])
 
