@@ -101,9 +101,9 @@ class Webhooks:
         own = None if headers is None else _checked(headers)
         if url is not None:
             await asyncio.to_thread(self._guard.check, url)
-        return await asyncio.to_thread(self._change, name, url, enabled, own)
+        return await asyncio.to_thread(self._change, name, url=url, enabled=enabled, headers=own)
 
-    def _change(self, name: str, url: str | None, enabled: bool | None, headers: dict[str, str] | None) -> Webhook:
+    def _change(self, name: str, *, url: str | None, enabled: bool | None, headers: dict[str, str] | None) -> Webhook:
         with self._store.transaction() as tx:
             before = tx.alerts.webhook(name)
             after = replace(
