@@ -20,12 +20,7 @@ def reference_of(evidence: Evidence, roles: Roles) -> Outcomes:
     Raises:
         NotComparable: there is no baseline, or it holds no predictions and the model is not at hand.
     """
-    found = evidence.reference_outcomes
-    if found is None:
-        if evidence.baseline is None or not len(evidence.baseline.sample):
-            raise NotComparable("there is no reference data: create a baseline")
-        columns = evidence.baseline.sample.columns()
-        found = Outcomes.of(columns, label=label_column(roles, evidence.signature, columns))
+    found = features_of_reference(evidence, roles)
     if predicted(found, roles):
         return found
     if evidence.predict is None:
@@ -34,6 +29,20 @@ def reference_of(evidence: Evidence, roles: Roles) -> Outcomes:
             "add the model's predictions to the baseline's data"
         )
     return found.with_columns(evidence.predict(found.columns))
+
+
+def features_of_reference(evidence: Evidence, roles: Roles) -> Outcomes:
+    """The reference rows as they are, with predictions or without.
+
+    Raises:
+        NotComparable: there is no baseline.
+    """
+    if evidence.reference_outcomes is not None:
+        return evidence.reference_outcomes
+    if evidence.baseline is None or not len(evidence.baseline.sample):
+        raise NotComparable("there is no reference data: create a baseline")
+    columns = evidence.baseline.sample.columns()
+    return Outcomes.of(columns, label=label_column(roles, evidence.signature, columns))
 
 
 def window_of(evidence: Evidence) -> Outcomes:

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import ClassVar
 
-from vedette.core.errors import InvalidArgument
+from vedette.core.errors import InvalidArgument, VedetteError
 from vedette.core.monitors import CheckResult
 from vedette.monitor.bias import POST_TRAINING, PRE_TRAINING, FacetTable, answers_of, table_of
 from vedette.monitor.bias_documents import ANALYSIS_DOCUMENT, bounded, constraint, feature_of, read_analysis
@@ -73,7 +73,7 @@ class Bias(Roles):
             if not self.facets:
                 return [self._skipped("", "no facet is named")]
             return self._evaluate(evidence)
-        except InvalidArgument as error:
+        except VedetteError as error:
             return [self._skipped("", error.message)]
 
     def _evaluate(self, evidence: Evidence) -> list[CheckResult]:

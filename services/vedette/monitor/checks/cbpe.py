@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-from vedette.core.errors import InvalidArgument
+from vedette.core.errors import VedetteError
 from vedette.core.monitors import CheckResult
 from vedette.monitor.classification_metrics import MULTICLASS_METRICS
 from vedette.monitor.estimates import Figures, Range, compared, realized_of
@@ -39,7 +39,7 @@ class Cbpe(Roles):
         """Results `estimated_<metric>`, and `realized_<metric>` once 50 labels are known."""
         try:
             return self._evaluate(evidence)
-        except InvalidArgument as error:
+        except VedetteError as error:
             return [self._skipped(error.message)]
 
     def _evaluate(self, evidence: Evidence) -> list[CheckResult]:

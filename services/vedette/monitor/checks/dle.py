@@ -8,7 +8,7 @@ from typing import ClassVar
 
 import numpy as np
 
-from vedette.core.errors import InvalidArgument
+from vedette.core.errors import VedetteError
 from vedette.core.monitors import CheckResult
 from vedette.monitor.estimates import Figures, Range, compared, realized_of
 from vedette.monitor.evidence import Evidence
@@ -41,7 +41,7 @@ class Dle(Roles):
         """Results `estimated_<metric>`, and `realized_<metric>` once 50 labels are known."""
         try:
             return self._evaluate(evidence)
-        except InvalidArgument as error:
+        except VedetteError as error:
             return [self._skipped(error.message)]
 
     def _evaluate(self, evidence: Evidence) -> list[CheckResult]:

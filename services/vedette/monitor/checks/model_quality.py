@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
-from vedette.core.errors import InvalidArgument
+from vedette.core.errors import VedetteError
 from vedette.core.monitors import CheckResult
 from vedette.monitor.evidence import Evidence
 from vedette.monitor.outcomes import NotComparable, Outcomes, Roles
@@ -56,7 +56,7 @@ class ModelQuality(Roles):
         """One result per metric with a constraint; `feature` is the metric's name."""
         try:
             return self._evaluate(evidence)
-        except InvalidArgument as error:
+        except VedetteError as error:
             return [self._skipped("", error.message)]
 
     def _evaluate(self, evidence: Evidence) -> list[CheckResult]:
