@@ -8,6 +8,7 @@ would let nine wrong values in ten pass. A file that leaves a threshold out gets
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -116,9 +117,10 @@ class Constraints:
         return _merged(self.monitoring_config, feature)
 
 
-def suggest(profile: Profile) -> Constraints:
-    """Constraints that the profiled data itself meets."""
-    return Constraints(tuple(_suggested(name, column) for name, column in profile.columns.items()))
+def suggest(profile: Profile, *, without: Collection[str] = ()) -> Constraints:
+    """Constraints that the profiled data itself meets; `without` are columns that windows do not have (labels)."""
+    found = (_suggested(name, column) for name, column in profile.columns.items() if name not in without)
+    return Constraints(tuple(found))
 
 
 def read_constraints(data: bytes) -> Constraints:
@@ -157,13 +159,18 @@ def constraints_file(constraints: Constraints) -> bytes:
 
 
 def inferred_type(column: ColumnProfile) -> InferredType:
-    """SageMaker's type of a column: the narrowest that holds every value that is not missing."""
+    """SageMaker's type of a column: of a numeric one the narrowest that holds all of its numbers.
+
+    A column of nothing but booleans is `Boolean`, which is Deequ's name and not among SageMaker's four.
+    """
     seen = {name for name, count in column.types.items() if count and name != "Unknown"}
-    if not seen:
-        return "Unknown"
     if column.kind == "text":
-        return "String"
-    return "Integral" if seen <= {"Integral", "Boolean"} else "Fractional"
+        return "String" if seen else "Unknown"
+    if "Fractional" in seen:
+        return "Fractional"
+    if "Integral" in seen:
+        return "Integral"
+    return "Boolean" if "Boolean" in seen else "Unknown"
 
 
 def _suggested(name: str, column: ColumnProfile) -> FeatureConstraints:
@@ -175,7 +182,15 @@ def _suggested(name: str, column: ColumnProfile) -> FeatureConstraints:
         completeness=column.completeness,
         num_constraints=NumericConstraints(column.moments.minimum >= 0) if numeric else None,
         string_constraints=TextConstraints(_domain(column)) if kind == "String" and _domain(column) else None,
+        overrides=_allowance(column, kind),
     )
+
+
+def _allowance(column: ColumnProfile, kind: InferredType) -> dict[str, Any]:
+    """Texts in a numeric column of the baseline itself: as many are allowed in a window."""
+    if kind not in NUMERIC or not column.types["String"]:
+        return {}
+    return {"datatype_check_threshold": 1 - column.types["String"] / column.present}
 
 
 def _domain(column: ColumnProfile) -> tuple[str, ...]:
