@@ -148,6 +148,31 @@ def test_small_tables_are_taken_before_their_arrays_are_reused() -> None:
     assert profile.columns["x"].moments.sum == 24.0
 
 
+def test_small_tables_of_other_types_and_columns_are_kept_apart() -> None:
+    """Gathering them must not turn whole numbers into fractions, nor mix up columns."""
+    profile = Profile()
+    profile.fold({"x": np.array([1, 2])})
+    profile.fold({"x": np.array([0.5])})
+    profile.fold({"x": np.array([True]), "y": np.array([3])})
+    profile.fold({"y": np.array([4]), "x": np.array([5])})
+    x, y = profile.columns["x"], profile.columns["y"]
+    assert x.types == {"Integral": 3, "Fractional": 1, "String": 0, "Boolean": 1, "Unknown": 0}
+    assert (x.moments.sum, y.moments.sum, x.rows, y.rows) == (9.5, 7.0, 5, 2)
+
+
+def test_what_waits_is_bounded() -> None:
+    """A megabyte of small tables, texts by their length: no more is held back."""
+    profile = Profile()
+    for _ in range(300):
+        profile.fold({"t": texts(["x" * 30_000])})
+        assert profile._pending_cells <= 1 << 17
+        assert sum(len(table["t"][0]) for table, _ in profile._pending) <= 2 << 20
+    for _ in range(300):
+        profile.fold({"x": np.ones(1_000)})
+        assert sum(table["x"].nbytes for table, _ in profile._pending) <= 1 << 20
+    assert (profile.columns["t"].rows, profile.columns["x"].rows) == (300, 300_000)
+
+
 @pytest.mark.parametrize("dtype", ["?", "i1", "u8", "f2", "f4", ">f8", ">i4"])
 def test_every_numeric_type_is_read(dtype: str) -> None:
     """By value, whatever the width and byte order."""

@@ -8,13 +8,12 @@ Kaplan, "Summarizing data using bottom-k sketches", 2007).
 from __future__ import annotations
 
 from collections.abc import Mapping
-from zlib import crc32
 
 import numpy as np
 from numpy.typing import NDArray
 
 from vedette.core.tensors import Array
-from vedette.profiles.hashing import Hashes
+from vedette.profiles.hashing import Hashes, mixed, text_hashes
 
 SAMPLE_ROWS = 2000
 
@@ -72,12 +71,13 @@ def _order(columns: Mapping[str, Array], hashes: Hashes) -> NDArray[np.intp]:
     """Rows by hash; rows of one hash, which only rows without keys of their own should have, by what they hold."""
     order = np.argsort(hashes, kind="stable")
     ordered = hashes[order]
-    same = ordered[1:] == ordered[:-1]
-    if not same.any():
+    if not (ordered[1:] == ordered[:-1]).any():
         return order
     content = np.zeros(len(hashes), dtype=np.uint64)
-    for row in order[np.append(same, False) | np.insert(same, 0, False)].tolist():
-        content[row] = crc32(repr([(name, columns[name][row]) for name in sorted(columns)]).encode())
+    for name in sorted(columns):
+        values = columns[name]
+        bits = text_hashes(map(repr, values.tolist())) if values.dtype.kind == "O" else values.view(np.uint64)
+        content = mixed(content ^ bits)
     return np.lexsort((content, hashes))
 
 
