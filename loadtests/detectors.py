@@ -186,12 +186,14 @@ FIXED: dict[str, CheckSettings] = {
 SHIFTS = (0.0, 0.05, 0.1, 0.15, 0.2, 0.25, 0.3, 0.4, 0.5)
 
 
-def curve_points(windows: int) -> Iterator[dict[str, Any]]:
+def curve_points(windows: int, only_rows: int = 0) -> Iterator[dict[str, Any]]:
     """Alarms on anything in null windows by size, and on the shifted column by shift, for every check."""
     checks = {label: make_check(settings) for label, settings in FIXED.items()}
     plans = [(0.0, rows, baseline) for baseline in (400, 10_000) for rows in SIZES]
     plans += [(shift, rows, 10_000) for rows in (1_000, 10_000) for shift in SHIFTS if shift]
     for shift, rows, baseline_rows in plans:
+        if only_rows not in (0, rows):
+            continue
         alarms, hits = dict.fromkeys(checks, 0), dict.fromkeys(checks, 0)
         for evidence in shifted_windows(shift=shift, rows=rows, baseline_rows=baseline_rows, windows=windows):
             for label, check in checks.items():
@@ -217,6 +219,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("part", choices=("null", "power", "curves", "plot"))
     parser.add_argument("--windows", type=int, default=0)
+    parser.add_argument("--rows", type=int, default=0, help="only windows of this size (curves)")
     parser.add_argument("--population", default="", help="only this one")
     parser.add_argument("--baseline-rows", type=int, default=0, help="only this size")
     args = parser.parse_args()
@@ -233,7 +236,7 @@ def main() -> None:
             print(row, flush=True)
             keep("power", [row], ("shift", "rows", "baseline_rows"))
     elif args.part == "curves":
-        for row in curve_points(args.windows or 200):
+        for row in curve_points(args.windows or 200, args.rows):
             print(row, flush=True)
             keep("curves", [row], ("shift", "rows", "baseline_rows"))
     else:

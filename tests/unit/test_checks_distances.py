@@ -1,0 +1,134 @@
+"""Checks of one distance with a fixed threshold, against SciPy and Evidently on the same data."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+from scipy import stats
+from scipy.spatial.distance import jensenshannon
+from tests.unit.checks_tables import Table, compared, run, texts
+
+from vedette.profiles import Layout
+
+
+def tables(rows: int = 1500) -> tuple[Table, Table]:
+    """A baseline, and a window in which all columns have moved and a category is new."""
+    rng = np.random.default_rng(rows)
+    before = {"x": rng.normal(size=rows), "c": texts(list("abc"))[rng.choice(3, rows, p=[0.5, 0.3, 0.2])]}
+    after = {
+        "x": rng.normal(0.5, 1.2, size=rows),
+        "c": texts(list("abcd"))[rng.choice(4, rows, p=[0.3, 0.3, 0.2, 0.2])],
+    }
+    return before, after
+
+
+BEFORE, AFTER = tables()
+EVIDENCE = compared(BEFORE, AFTER)
+CATEGORIES = np.array([[np.sum(table["c"] == name) / 1500 for name in "abcd"] for table in (BEFORE, AFTER)])
+
+
+def bins() -> np.ndarray:
+    """Shares of both over the layout's bins and beyond them, by numpy."""
+    assert EVIDENCE.baseline
+    edges = np.array([-math.inf, *Layout.of(EVIDENCE.baseline).columns["x"].edges, math.inf])
+    edges[-2] = np.nextafter(edges[-2], math.inf)  # the last bin holds its upper edge
+    return np.array([np.histogram(table["x"], edges)[0] / 1500 for table in (BEFORE, AFTER)])
+
+
+def index_of(p: np.ndarray, q: np.ndarray) -> float:
+    p, q = np.maximum(p, 1e-4), np.maximum(q, 1e-4)
+    return float(np.sum((q - p) * np.log(q / p)))
+
+
+EXPECTED = {
+    ("ks", "x"): stats.ks_2samp(BEFORE["x"], AFTER["x"]).statistic,
+    ("wasserstein", "x"): stats.wasserstein_distance(BEFORE["x"], AFTER["x"]) / np.std(BEFORE["x"]),
+    ("psi", "x"): index_of(*bins()),
+    ("psi", "c"): index_of(*CATEGORIES),
+    ("jensen_shannon", "x"): jensenshannon(*bins(), base=2),
+    ("jensen_shannon", "c"): jensenshannon(*CATEGORIES, base=2),
+    ("hellinger", "x"): math.sqrt(1 - np.sqrt(bins()[0] * bins()[1]).sum()),
+    ("hellinger", "c"): math.sqrt(1 - np.sqrt(CATEGORIES[0] * CATEGORIES[1]).sum()),
+    ("tvd", "c"): np.abs(CATEGORIES[0] - CATEGORIES[1]).sum() / 2,
+    ("l_infinity", "c"): np.abs(CATEGORIES[0] - CATEGORIES[1]).max(),
+    ("sagemaker", "c"): np.abs(CATEGORIES[0] - CATEGORIES[1]).max() - 1.8 * math.sqrt(3000 / 1500**2),
+}
+
+
+@pytest.mark.parametrize(("check", "feature"), EXPECTED)
+def test_the_distance_is_the_one_of_the_books(check: str, feature: str) -> None:
+    """SciPy's value, or the formula over numpy's histogram, to nine digits."""
+    found = run(EVIDENCE, check)[feature]
+    assert found.value == pytest.approx(EXPECTED[check, feature], rel=1e-9)
+    assert found.outcome == "violated"
+    assert f"{found.value:.4g} exceeds {found.threshold:.4g}" in found.description
+
+
+@pytest.mark.parametrize(("check", "feature"), EXPECTED)
+def test_the_threshold_is_where_the_violation_begins(check: str, feature: str) -> None:
+    """Above it, not at it."""
+    value = run(EVIDENCE, check)[feature].value
+    assert value is not None
+    assert run(EVIDENCE, check, threshold=value)[feature].outcome == "ok"
+    assert run(EVIDENCE, check, threshold=value * 0.999)[feature].outcome == "violated"
+
+
+@pytest.mark.parametrize(("check", "feature"), EXPECTED)
+def test_the_same_data_is_at_distance_zero(check: str, feature: str) -> None:
+    """And ok."""
+    found = run(compared(BEFORE, BEFORE), check)[feature]
+    assert found.value == pytest.approx(0, abs=1e-7)
+    assert found.outcome == "ok"
+
+
+def test_sagemakers_methods() -> None:
+    """Simple is the KS distance; Robust takes off what samples of these sizes may differ by."""
+    simple, robust = (run(EVIDENCE, "sagemaker", method=method)["x"].value for method in ("Simple", "Robust"))
+    assert simple == pytest.approx(EXPECTED["ks", "x"], abs=1e-12)
+    assert robust == pytest.approx(EXPECTED["ks", "x"] - 1.8 * math.sqrt(3000 / 1500**2), abs=1e-12)
+
+
+def test_chi_squared_is_deequs() -> None:
+    """A p-value: below the threshold is a violation; without a change it is not."""
+    assert run(EVIDENCE, "chi_squared")["c"].outcome == "violated"
+    _, other = tables(1501)
+    before, after = ({"c": other["c"][half]} for half in (slice(0, 700), slice(700, 1501)))
+    found = run(compared(before, after), "chi_squared")["c"]
+    counts = np.array([[np.sum(table["c"] == name) for name in "abcd"] for table in (before, after)])
+    expected = stats.chisquare(counts[1], counts[0] / 700 * 801).pvalue
+    assert found.p_value == pytest.approx(expected, rel=1e-9)
+
+
+def test_a_check_of_one_kind_says_nothing_of_the_other() -> None:
+    """Unless there is nothing of its kind at all: then it says that."""
+    assert set(run(EVIDENCE, "ks")) == {"x"}
+    assert set(run(EVIDENCE, "tvd")) == {"c"}
+    only = compared({"x": BEFORE["x"]}, {"x": AFTER["x"]})
+    assert run(only, "tvd")[""].description == "The baseline has no column of kind text."
+
+
+def test_distances_are_evidentlys(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The same frames through Evidently's own metrics. It takes Jensen-Shannon in nats, and its numeric histograms
+    have edges from both samples, so those are not compared."""
+    monkeypatch.setenv("DO_NOT_TRACK", "1")
+    import warnings
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        import pandas as pd
+        from evidently import DataDefinition, Dataset, Report
+        from evidently.metrics import ValueDrift
+
+        definition = DataDefinition(numerical_columns=["x"], categorical_columns=["c"])
+        before, after = (Dataset.from_pandas(pd.DataFrame(dict(table)), definition) for table in (BEFORE, AFTER))
+        methods = [("x", "wasserstein"), ("c", "psi"), ("c", "jensenshannon"), ("c", "hellinger")]
+        report = Report([ValueDrift(column=column, method=method) for column, method in methods])
+        theirs = [float(metric["value"]) for metric in report.run(after, before).dict()["metrics"]]
+    ours = [
+        run(EVIDENCE, check)[f].value for f, check in zip("xccc", ("wasserstein", "psi", "jensen_shannon", "hellinger"))
+    ]
+    assert ours[2] is not None
+    ours[2] *= math.sqrt(math.log(2))
+    assert ours == pytest.approx(theirs, rel=1e-9)
