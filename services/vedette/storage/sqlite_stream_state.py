@@ -10,9 +10,10 @@ import sqlite3
 import threading
 import time
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 from vedette.core.errors import Unavailable
 from vedette.core.events import Damage, DeadLetter, Delivery, Topic
@@ -34,11 +35,17 @@ _SCHEMA = (
 )
 _TABLES = ("standing", "failure", "letter", "damage")
 STATE_FILE = "state.db"
+Ask = Callable[[str, tuple[Any, ...]], Iterable[tuple[Any, ...]]]
+"""Runs a query with its parameters."""
 _MAX_REASON = 1_000
 
 
 def _crc(*parts: object) -> int:
     return zlib.crc32(repr(parts).encode())
+
+
+def _nothing(query: str, parameters: tuple[Any, ...]) -> Iterable[tuple[Any, ...]]:  # noqa: ARG001
+    return ()
 
 
 def check_state(path: Path) -> bool:
@@ -83,10 +90,16 @@ class StreamState:
             self._db = connect(self.path)
         return self._db
 
+    @contextmanager
+    def _reading(self) -> Iterator[Ask]:
+        """What runs a query; before the first write there is no file, and every answer is empty."""
+        with self._lock, stream_errors():
+            yield _nothing if self._db is None and not self.path.exists() else self._connection().execute
+
     def commit(self, topic: Topic, group: str, offset: int) -> None:
         """Move the group's offset forward, and forget its failures before that."""
         with self._transaction() as db:
-            if offset <= self._standing(db, topic, group):
+            if offset <= self._standing(db.execute, topic, group):
                 return
             row = (topic, group, offset, _crc(topic, group, offset))
             db.execute("INSERT OR REPLACE INTO standing VALUES (?, ?, ?, ?)", row)
@@ -94,13 +107,14 @@ class StreamState:
 
     def committed(self, topic: Topic, group: str) -> int:
         """The group's offset; 0 when there is none, or none that can be believed."""
-        with self._lock, stream_errors():
-            return self._standing(self._connection(), topic, group)
+        with self._reading() as ask:
+            return self._standing(ask, topic, group)
 
     @staticmethod
-    def _standing(db: sqlite3.Connection, topic: Topic, group: str) -> int:
-        query = "SELECT number, crc FROM standing WHERE topic = ? AND consumers = ?"
-        row = db.execute(query, (topic, group)).fetchone()
+    def _standing(ask: Ask, topic: Topic, group: str) -> int:
+        row = next(
+            iter(ask("SELECT number, crc FROM standing WHERE topic = ? AND consumers = ?", (topic, group))), None
+        )
         if row is None:
             return 0
         if _crc(topic, group, row[0]) != row[1]:
@@ -147,8 +161,8 @@ class StreamState:
                    WHERE topic = ? AND consumers = ? ORDER BY id LIMIT ?"""
         found: list[DeadLetter] = []
         size = 0
-        with self._lock, stream_errors():
-            for row in self._connection().execute(query, (topic, group, limit)):
+        with self._reading() as ask:
+            for row in ask(query, (topic, group, limit)):
                 message = from_row(topic, row[:7])
                 if message is None:
                     log.error("a dead letter is damaged", extra={"topic": topic, "group": group})
@@ -163,7 +177,7 @@ class StreamState:
         """Remember a damaged stretch and return how many of its messages were not known to be."""
         news = 0
         with self._transaction() as db:
-            for first, last in _without(damage.first, damage.last, self._damage(db, damage.topic)):
+            for first, last in _without(damage.first, damage.last, self._damage(db.execute, damage.topic)):
                 row = (damage.topic, first, last, damage.reason)
                 db.execute("INSERT OR REPLACE INTO damage VALUES (?, ?, ?, ?, ?)", (*row, _crc(*row)))
                 news += last - first + 1
@@ -171,13 +185,13 @@ class StreamState:
 
     def damage(self, topic: Topic) -> list[Damage]:
         """Every stretch known, in the order of offsets."""
-        with self._lock, stream_errors():
-            return self._damage(self._connection(), topic)
+        with self._reading() as ask:
+            return self._damage(ask, topic)
 
     @staticmethod
-    def _damage(db: sqlite3.Connection, topic: Topic) -> list[Damage]:
+    def _damage(ask: Ask, topic: Topic) -> list[Damage]:
         query = "SELECT topic, first, last, reason, crc FROM damage WHERE topic = ? ORDER BY first"
-        return [Damage(*row[:4]) for row in db.execute(query, (topic,)) if _crc(*row[:4]) == row[4]]
+        return [Damage(*row[:4]) for row in ask(query, (topic,)) if _crc(*row[:4]) == row[4]]
 
     @contextmanager
     def _transaction(self) -> Iterator[sqlite3.Connection]:
