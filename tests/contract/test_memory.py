@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from vedette.core.events import Message
+from vedette.core.events import Delivery, Message
 from vedette.ports.artifacts import ArtifactStore
 from vedette.ports.catalog import Catalog
 from vedette.storage.memory import MemoryArtifactStore, MemoryCatalog, MemoryEventStream
@@ -80,3 +80,12 @@ class TestBoundedStream:
         stream = MemoryEventStream(max_bytes=100)
         await stream.publish("captures", [Message("k", b"x" * size, "text/plain") for size in (60, 30, 30, 500)])
         assert [d.offset for d in await stream.read("captures", 0, 10)] == [3]
+
+    async def test_the_oldest_dead_letters_are_forgotten(self) -> None:
+        """By count and by bytes, like messages."""
+        stream = MemoryEventStream(max_bytes=1_000)
+        for number in range(5):
+            letter = Delivery("captures", number, Message("k", b"x" * 400, "text/plain"))
+            await stream.bury(letter, "monitor", "poison")
+        letters = await stream.dead_letters("captures", "monitor", 9)
+        assert [letter.delivery.offset for letter in letters] == [3, 4]
