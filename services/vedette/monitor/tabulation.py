@@ -114,21 +114,20 @@ def _stacked(table: Table, tensor: TensorColumn, answered: NDArray[np.bool_], ro
     try:
         values = tensor.stacked()
     except InvalidArgument:
-        return _no_columns(table, "unreadable")
+        table.counts["unreadable"] += table.rows
+        return None
     lengths = np.array([shape[0] if shape else 0 for shape in tensor.shapes], np.int64)
     if not np.array_equal(np.where(answered, lengths, 0), rows):
-        return _no_columns(table, "unreadable")
+        table.counts["unreadable"] += table.rows
+        return None
     if values.shape[1] > MAX_COLUMNS:
-        return _no_columns(table, "too_wide")
+        table.counts["too_wide"] += table.rows
+        return None
     if not answered.all():
         values = values[np.repeat(answered, lengths)]
     if tensor.datatype == "BF16":
         return bfloat16.widen(values.astype(np.uint16, copy=False))
     return values
-
-
-def _no_columns(table: Table, reason: str) -> None:
-    table.counts[reason] += table.rows
 
 
 def _add(
