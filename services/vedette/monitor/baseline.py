@@ -20,18 +20,25 @@ from vedette.core.models import Signature, TensorSpec
 from vedette.core.monitors import CONSTRAINTS_FILE, PROFILE_FILE, STATISTICS_FILE
 from vedette.core.tensors import Array, element_count
 from vedette.monitor.constraints import constraints_file, suggest
-from vedette.monitor.datasets import Dataset, Kind
+from vedette.monitor.datasets import Dataset, Kind, objects
 from vedette.monitor.outcomes import PROBABILITY
 from vedette.monitor.statistics import BucketCounts, statistics_file
 from vedette.monitor.tabulation import feature_names, named_categories, output_names
 from vedette.profiles import ColumnLayout, Columns, Layout, Profile
 from vedette.profiles.column import NUMBERS
+from vedette.profiles.texts import number_of
 
 Progress = Callable[[int, int], None]
 """Told how many rows are done, and in which of the two passes."""
 LABEL = "label"
 """What a column of labels may be called when the model does not name its target."""
 MAX_NAMED = 5
+SHORT: dict[str, np.dtype[np.generic]] = {
+    "FP16": np.dtype(np.float16),
+    "BF16": np.dtype(np.float32),
+    "FP32": np.dtype(np.float32),
+}
+"""Datatypes with fewer digits than files have. BF16 keeps those of FP32: clients round further in their own ways."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +53,9 @@ class ExpectedColumns:
     """May be there: what came true, as numbers or texts."""
     categories: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     """Of features that travel as a number: the names that they are shown by."""
+    precision: Mapping[str, np.dtype[np.generic]] = field(default_factory=dict)
+    """Of columns that travel with fewer digits than a file has: as what. 0.1 in a file and 0.1 in a tensor of 32 bits
+    are different numbers, by which every window of a column in steps of 0.1 would drift."""
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -105,13 +115,16 @@ def expected_columns(signature: Signature, seen: Sequence[str] = (), *, target: 
     features: dict[str, Kind] = {}
     for spec in signature.inputs:
         features |= {n: "text" if _is_text(spec, n, signature) else "numeric" for n in named[spec.name]}
-    outputs = _outputs(signature, seen)
+    answers = _outputs(signature, seen)
+    outputs: dict[str, Kind] = {n: "text" if spec.datatype == "BYTES" else "numeric" for n, spec in answers.items()}
     told = [target] if target else [signature.target, LABEL]
     if target and (target in features or target in outputs):
         raise InvalidArgument(f"the target {target[:80]!r} is a column that the model takes or gives")
     labels = dict.fromkeys(name for name in told if name and name not in features and name not in outputs)
     coded = {name: values for name, values in signature.categories.items() if name in features}
-    return ExpectedColumns(features, outputs, tuple(labels), coded)
+    asked = {n: spec for spec in signature.inputs for n in named[spec.name]}
+    precision = {n: SHORT[spec.datatype] for n, spec in (asked | answers).items() if spec.datatype in SHORT}
+    return ExpectedColumns(features, outputs, tuple(labels), coded, precision)
 
 
 def _width(spec: TensorSpec, seen: Sequence[str], names: Sequence[str]) -> int:
@@ -130,14 +143,14 @@ def _is_text(spec: TensorSpec, name: str, signature: Signature) -> bool:
     return spec.datatype == "BYTES" or name in signature.categories
 
 
-def _outputs(signature: Signature, seen: Sequence[str]) -> dict[str, Kind]:
-    found: dict[str, Kind] = {}
+def _outputs(signature: Signature, seen: Sequence[str]) -> dict[str, TensorSpec]:
+    found: dict[str, TensorSpec] = {}
     for spec in signature.outputs:
         width = element_count(spec.shape[1:]) if -1 not in spec.shape[1:] else len(signature.label_names)
         if not width:  # as many classes as the data has columns for
             width = sum(1 for name in seen if name.startswith(PROBABILITY) or _is_numbered(name, spec.name))
         names = output_names(signature, spec, width, taken=found) if width else []
-        found |= dict.fromkeys(names, "text" if spec.datatype == "BYTES" else "numeric")
+        found |= dict.fromkeys(names, spec)
     return found
 
 
@@ -199,7 +212,16 @@ def _folded(
 def _read(data: Dataset, expected: ExpectedColumns, layout: Layout) -> Iterator[Columns]:
     kinds = {name: column.kind for name, column in layout.columns.items()}
     for columns in data.chunks(kinds):
-        yield {name: _shown(name, values, expected.categories) for name, values in columns.items()}
+        rounded = {name: _rounded(values, expected.precision.get(name)) for name, values in columns.items()}
+        yield {name: _shown(name, values, expected.categories) for name, values in rounded.items()}
+
+
+def _rounded(values: Array, dtype: np.dtype[np.generic] | None) -> Array:
+    """Numbers with the digits that arrive at the model; what is too large for them is infinite there too."""
+    if dtype is None or values.dtype.kind != "f":
+        return values
+    with np.errstate(over="ignore"):
+        return values.astype(dtype).astype(np.float64)
 
 
 def _shown(name: str, values: Array, categories: Mapping[str, tuple[str, ...]]) -> Array:
@@ -209,9 +231,15 @@ def _shown(name: str, values: Array, categories: Mapping[str, tuple[str, ...]]) 
         return values
     if values.dtype.kind in NUMBERS:
         return named_categories(values, names)
-    numbers = {str(place): each for place, each in enumerate(names) if str(place) not in names}
-    coded = {value: numbers[value] for value in set(values.tolist()) if value in numbers}
-    return np.array([coded.get(value, value) for value in values.tolist()], object) if coded else values
+    coded = {text: _category(text, names) for text in set(values.tolist()) if text is not None and text not in names}
+    return objects([coded.get(text, text) for text in values.tolist()]) if coded else values
+
+
+def _category(text: str, names: Sequence[str]) -> str:
+    """The name that a number stands for (pandas writes 1.0 where some are missing); any other text as it is."""
+    number = number_of(text)
+    known = number is not None and number.is_integer() and 0 <= number < len(names)
+    return names[int(number)] if known and number is not None else text
 
 
 def _told(progress: Progress, number: int) -> Callable[[int], None]:

@@ -61,10 +61,11 @@ def statistics_file(profile: Profile, buckets: Mapping[str, Counts] | None = Non
 def bucket_edges(column: ColumnProfile) -> Floats:
     """Eleven edges from the smallest to the largest value."""
     low, high = column.moments.minimum, column.moments.maximum
-    # In halves, because the difference itself may leave float64.
-    edges = low + (high / BUCKETS - low / BUCKETS) * np.arange(BUCKETS + 1)
+    steps = np.arange(BUCKETS + 1) / BUCKETS
+    width = high - low
+    edges = low + width * steps if math.isfinite(width) else low * (1 - steps) + high * steps
     edges[-1] = high
-    return np.asarray(edges, np.float64)
+    return np.minimum(np.maximum.accumulate(edges), high)
 
 
 def counted(ascending: Floats, edges: Floats) -> Counts:

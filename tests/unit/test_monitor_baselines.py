@@ -1,0 +1,134 @@
+"""Baselines on request: from a stream of bytes to what the registry keeps."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import threading
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from vedette.core.errors import InvalidArgument, NotFound, TooLarge, Unavailable
+from vedette.core.models import Signature, TensorSpec
+from vedette.core.monitors import CONSTRAINTS_FILE, PROFILE_FILE, STATISTICS_FILE
+from vedette.monitor import baselines as building
+from vedette.monitor.baselines import Baselines
+from vedette.profiles import Profile
+from vedette.testing.registry import MemoryRegistry
+
+SIGNATURE = Signature((TensorSpec("x", "FP32", (-1, 2)),), (), feature_names=("a", "b"))
+CSV = b"a,b\n1,2\n3,4\n"
+
+
+@pytest.fixture
+def registry() -> MemoryRegistry:
+    twin = MemoryRegistry()
+    twin.add_version("m", 1, {"model.onnx": b"graph"}, signature=SIGNATURE)
+    return twin
+
+
+@pytest.fixture
+def baselines(registry: MemoryRegistry, tmp_path: Path) -> Baselines:
+    made = Baselines(registry, folder=tmp_path / "spool", max_bytes=10_000)
+    made.prepare()
+    return made
+
+
+def left(tmp_path: Path) -> list[Path]:
+    """What lies in the folder for data."""
+    return list((tmp_path / "spool").iterdir())
+
+
+async def stream(*parts: bytes) -> AsyncIterator[bytes]:
+    for part in parts:
+        yield part
+
+
+async def test_a_stream_becomes_a_baseline(baselines: Baselines, registry: MemoryRegistry, tmp_path: Path) -> None:
+    """Kept in the registry with its counts; nothing of the data stays."""
+    made = await baselines.create("m", 1, format="csv", chunks=stream(CSV[:5], CSV[5:]))
+    assert (made.name, made.rows, made.columns) == ("default", 2, 2)
+    assert await registry.baseline("m", 1, "default") == made
+    assert json.loads(await registry.baseline_file(made, STATISTICS_FILE))["dataset"] == {"item_count": 2}
+    assert len(json.loads(await registry.baseline_file(made, CONSTRAINTS_FILE))["features"]) == 2
+    assert Profile.from_bytes(await registry.baseline_file(made, PROFILE_FILE)).columns["b"].moments.sum == 6
+    assert left(tmp_path) == []
+
+
+async def test_data_without_header_is_taken_by_place(baselines: Baselines, registry: MemoryRegistry) -> None:
+    """The names come from the signature."""
+    made = await baselines.create("m", 1, "plain", format="csv", chunks=stream(b"1,2\n3,4\n"))
+    assert set(Profile.from_bytes(await registry.baseline_file(made, PROFILE_FILE)).columns) == {"a", "b"}
+
+
+@pytest.mark.parametrize(
+    ("content", "options", "error"),
+    [
+        (b"a,c\n1,2\n", {}, InvalidArgument),
+        (b"", {}, InvalidArgument),
+        (b"x" * 10_001, {}, TooLarge),
+        (CSV, {"format": "xlsx"}, InvalidArgument),
+        (CSV, {"format": "parquet"}, InvalidArgument),
+        (CSV, {"version": 2}, NotFound),
+        (CSV, {"model": "../x"}, InvalidArgument),
+        (CSV, {"name": ""}, InvalidArgument),
+        (CSV, {"target": "a"}, InvalidArgument),
+    ],
+)
+async def test_a_failure_leaves_nothing(
+    baselines: Baselines, registry: MemoryRegistry, tmp_path: Path, content: bytes, options: dict[str, str], error: type
+) -> None:
+    """Neither data nor half a baseline."""
+    given = {"model": "m", "version": 1, "name": "n", "format": "csv", **options}
+    with pytest.raises(error):
+        await baselines.create(**given, chunks=stream(content))
+    assert (registry.baselines, left(tmp_path)) == ({}, [])
+
+
+async def test_the_version_is_asked_for_before_the_data_is_read(baselines: Baselines, registry: MemoryRegistry) -> None:
+    """Nobody uploads gigabytes for a version that is not there, or while the registry is down."""
+
+    async def never() -> AsyncIterator[bytes]:
+        pytest.fail("the data was read")
+        yield b""
+
+    with pytest.raises(NotFound):
+        await baselines.create("x", 1, format="csv", chunks=never())
+    registry.down = True
+    with pytest.raises(Unavailable):
+        await baselines.create("m", 1, format="csv", chunks=never())
+
+
+async def test_a_caller_who_goes_away_ends_the_work(
+    baselines: Baselines, registry: MemoryRegistry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """At the next chunk; the data is gone and the next caller gets a turn."""
+    begun, going = asyncio.Event(), threading.Event()
+    loop, build = asyncio.get_running_loop(), building.build
+
+    def slow(data: object, signature: Signature, **options: object) -> object:
+        loop.call_soon_threadsafe(begun.set)
+        going.wait(10)
+        return build(data, signature, **options)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(building, "build", slow)
+    task = asyncio.create_task(baselines.create("m", 1, format="csv", chunks=stream(CSV)))
+    await asyncio.wait_for(begun.wait(), 10)
+    task.cancel()
+    await asyncio.sleep(0)
+    going.set()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert (registry.baselines, left(tmp_path)) == ({}, [])
+    monkeypatch.setattr(building, "build", build)
+    assert (await baselines.create("m", 1, format="csv", chunks=stream(CSV))).rows == 2
+
+
+async def test_what_a_killed_process_left_is_cleared(baselines: Baselines, tmp_path: Path) -> None:
+    """At the next start."""
+    (tmp_path / "spool" / "dataset-old").mkdir()
+    (tmp_path / "spool" / "dataset-old" / "data").write_bytes(b"x")
+    baselines.prepare()
+    assert left(tmp_path) == []
