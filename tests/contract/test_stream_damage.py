@@ -194,9 +194,9 @@ async def test_a_damaged_log_gives_back_what_is_whole(tmp_path: Path) -> None:
     log.write_bytes(data)
     stream = SqliteEventStream(folder)
     found = await read_all(stream)
-    assert len(found) >= stream_damage.MESSAGES - 40
     assert all(d.message == stream_damage.message(d.offset) for d in found)
     missing = set(range(stream_damage.MESSAGES)) - {d.offset for d in found}
+    assert len(missing) <= 5, "the log holds 35, and one of its pages is damaged"
     assert {o for d in await stream.damage("captures") for o in range(d.first, d.last + 1)} == missing
     await stream.close()
 

@@ -29,6 +29,8 @@ log = logging.getLogger(__name__)
 
 _MAX_LOG_BYTES = 512 << 20
 _HEADER = 32
+_PAGE = 4096
+"""Bytes of a page: SQLite's default, in which every segment is made."""
 _FRAME = 24
 _SALVAGE = "salvage"
 _SALVAGE_BYTES = 16 << 20
@@ -121,8 +123,7 @@ def _salvage(files: TopicFiles, segment: Segment, pages: bytes, db: sqlite3.Conn
     try:
         copy = folder / segment.path.name
         shutil.copyfile(segment.path, copy)
-        page_size = int.from_bytes(copy.read_bytes()[16:18], "big")
-        copy.with_name(f"{copy.name}-wal").write_bytes(sealed(pages, 65536 if page_size == 1 else page_size))
+        copy.with_name(f"{copy.name}-wal").write_bytes(sealed(pages, _PAGE))
         held = TopicFiles(folder, files.topic)
         held.write_mark(missing.stop)
         reader = TopicReader(held, max_bytes=_SALVAGE_BYTES, known=lambda _: (), report=lambda _: None)
@@ -182,6 +183,8 @@ def _mend_state(folder: Path) -> None:
     """Set a damaged state aside and begin a new one with the rows that can still be read."""
     path = folder / STATE_FILE
     try:
+        for draft in folder.glob("*.new*"):
+            draft.unlink()
         if not path.exists() or check_state(path):
             return
         aside = path.with_name(f"{path.name}.damaged-{int(time.time())}")

@@ -68,6 +68,7 @@ def create_database(path: Path, *statements: str) -> None:
     draft = path.with_suffix(f".{os.getpid()}.new")
     draft.unlink(missing_ok=True)
     with closing(sqlite3.connect(draft, isolation_level=None)) as db:
+        db.execute("PRAGMA page_size=4096")
         db.execute("PRAGMA journal_mode=WAL")
         db.execute("PRAGMA synchronous=FULL")
         for statement in statements:
@@ -201,13 +202,18 @@ class TopicFiles:
             Unavailable: it was not to be had in time.
         """
         deadline = time.monotonic() + timeout_s
-        with _locked(self.folder / "queue", deadline) as queue, _locked(self.folder / "lock", deadline):
+        with locked(self.folder / "queue", deadline) as queue, locked(self.folder / "lock", deadline):
             fcntl.flock(queue, fcntl.LOCK_UN)
             yield
 
 
 @contextmanager
-def _locked(path: Path, deadline: float) -> Iterator[int]:
+def locked(path: Path, deadline: float) -> Iterator[int]:
+    """Hold the lock of a file, which is made when absent, over all processes.
+
+    Raises:
+        Unavailable: it was not to be had before the deadline, in seconds of the monotonic clock.
+    """
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
     try:
         lock_file(descriptor, fcntl.LOCK_EX, deadline)

@@ -18,7 +18,7 @@ from typing import Any
 from vedette.core.errors import Unavailable
 from vedette.core.events import Damage, DeadLetter, Delivery, Topic
 from vedette.storage.sqlite_stream_records import from_row, is_damage, stream_errors, to_row
-from vedette.storage.sqlite_stream_segments import connect, create_database, make_folder
+from vedette.storage.sqlite_stream_segments import connect, create_database, locked, make_folder
 from vedette.storage.stream_messages import MAX_LETTER_BYTES, MAX_LETTERS
 
 log = logging.getLogger(__name__)
@@ -38,6 +38,7 @@ STATE_FILE = "state.db"
 Ask = Callable[[str, tuple[Any, ...]], Iterable[tuple[Any, ...]]]
 """Runs a query with its parameters."""
 _MAX_REASON = 1_000
+_CREATING_S = 10.0
 
 
 def _crc(*parts: object) -> int:
@@ -85,10 +86,15 @@ class StreamState:
             raise Unavailable("the stream is closed")
         if self._db is None:
             if not self.path.exists():
-                make_folder(self.path.parent)
-                create_database(self.path, *_SCHEMA)
+                self._create()
             self._db = connect(self.path)
         return self._db
+
+    def _create(self) -> None:
+        make_folder(self.path.parent)
+        with locked(self.path.with_name("creating"), time.monotonic() + _CREATING_S):
+            if not self.path.exists():  # nobody was faster
+                create_database(self.path, *_SCHEMA)
 
     @contextmanager
     def _reading(self) -> Iterator[Ask]:

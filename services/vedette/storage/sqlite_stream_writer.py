@@ -11,6 +11,7 @@ import queue
 import sqlite3
 import threading
 from collections.abc import Callable, Sequence
+from contextlib import closing, suppress
 from dataclasses import dataclass, field
 from itertools import islice
 
@@ -23,7 +24,7 @@ from vedette.storage.sqlite_stream_records import (
     to_row,
 )
 from vedette.storage.sqlite_stream_retention import Retention
-from vedette.storage.sqlite_stream_segments import Segment, TopicFiles, connect
+from vedette.storage.sqlite_stream_segments import Segment, TopicFiles, connect, connect_to_read
 from vedette.storage.stream_messages import Remembered, check_messages, fingerprint
 
 log = logging.getLogger(__name__)
@@ -216,8 +217,11 @@ class TopicWriter:
             self._open = newest, connect(newest.path)
         db = self._open[1]
         end = self._files.end(newest, db)
+        if self._end < 0 and len(segments) > 1:  # our first turn: the newest segment may be a moment old
+            with suppress(sqlite3.Error), closing(connect_to_read(segments[-2].path)) as before:
+                self._catch_up(before, newest.first - _CAUGHT_UP)
         if end != self._end:
-            self._catch_up(db, max(self._end, end - _CAUGHT_UP, 0))
+            self._catch_up(db, max(self._end, end - _CAUGHT_UP))
         if end > newest.first and self._retention.full(newest):
             return self._roll(end)
         return db, end
