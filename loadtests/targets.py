@@ -15,6 +15,7 @@ import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from loadtests import reference_model
@@ -30,6 +31,7 @@ class Target:
     http_port: int = 0
     grpc_port: int = 0
     pid: int = 0
+    data_dir: Path = Path()
 
 
 def free_port() -> int:
@@ -83,7 +85,7 @@ def plain_grpc(cpu: list[str]) -> Iterator[Target]:
 
 
 @contextmanager
-def vedette(cpu: list[str]) -> Iterator[Target]:
+def vedette(cpu: list[str], *, capture_percent: float = 0) -> Iterator[Target]:
     """Our registry and inference service with the reference model deployed, metrics on, one worker."""
     with tempfile.TemporaryDirectory(prefix="vedette-load-") as data:
         ports = {name: str(free_port()) for name in ("registry", "registry_grpc", "http", "grpc")}
@@ -102,13 +104,16 @@ def vedette(cpu: list[str]) -> Iterator[Target]:
             _wait_for_port(int(ports["registry"]), registry)
             with process([*command, "inference"], cpu=cpu, env=env) as inference:
                 _wait_for_port(int(ports["http"]), inference)
-                _deploy(f"http://127.0.0.1:{ports['registry']}", f"http://127.0.0.1:{ports['http']}")
-                yield Target("vedette", int(ports["http"]), int(ports["grpc"]), inference.pid)
+                _deploy(f"http://127.0.0.1:{ports['registry']}", f"http://127.0.0.1:{ports['http']}", capture_percent)
+                yield Target("vedette", int(ports["http"]), int(ports["grpc"]), inference.pid, Path(data))
 
 
-def _deploy(registry: str, inference: str) -> None:
+def _deploy(registry: str, inference: str, capture_percent: float) -> None:
     call("POST", f"{registry}/v1/models/reference/versions", reference_model.build(), "application/octet-stream")
-    call("POST", f"{registry}/v1/endpoints", b'{"name": "reference"}', "application/json")
+    config = {"model": "reference", "variants": [{"name": "primary", "version": 1}]}
+    capture = {"sampling_percent": float(capture_percent)}
+    body = json.dumps({"name": "reference", "config": {**config, "capture": capture}})
+    call("POST", f"{registry}/v1/endpoints", body.encode(), "application/json")
     for _ in range(START_TIMEOUT_S * 20):
         try:
             call("GET", f"{inference}/v2/models/reference/ready")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+import uuid
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
@@ -101,8 +102,10 @@ async def test_each_request_is_one_record_with_all_that_is_known_of_it(rig: Rig)
     assert batch.inputs["x"].stacked().tolist() == [[1, 2], [3, 4], [5, 6]]
     assert batch.outputs["y"].stacked().tolist() == [[2, 3], [4, 5], [6, 7]]
     assert batch.sequences.tolist() == [0, 1, 2]
-    assert len(set(batch.event_ids)) == 3
-    assert all(len(name) == 36 and name[14] == "8" for name in batch.event_ids)
+    assert [(name[:24], name[24:]) for name in batch.event_ids] == [
+        (batch.event_ids[0][:24], f"{n:012x}") for n in range(3)
+    ]
+    assert all(uuid.UUID(name).version == 8 for name in batch.event_ids)
     assert count(rig.metrics, "captured") == 3
     (delivery,) = await rig.stream.read("captures", 0, 10)
     message = delivery.message
