@@ -253,6 +253,16 @@ def test_a_few_texts_among_numbers_are_counted_and_allowed_for(tmp_path: Path) -
     assert sum(bucket["count"] for bucket in buckets) == 990
 
 
+def test_numbers_are_rounded_as_they_arrive_at_the_model(tmp_path: Path) -> None:
+    """0.1 in a file and 0.1 in a tensor of 32 bits are different numbers; the windows have the second."""
+    frame = ROWS.assign(age=[0.1, 0.2, 0.3, 0.7])
+    made = built(tmp_path, frame, MIXED)
+    profile = Profile.from_bytes(made.files[PROFILE_FILE])
+    window = Profile(profile.layout)
+    window.fold({"age": frame["age"].to_numpy().astype(np.float32)})
+    assert profile.columns["age"].moments == window.columns["age"].moments
+
+
 def test_progress_is_told_in_both_passes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Rows done, chunk by chunk, up to all of them."""
     monkeypatch.setattr("vedette.monitor.datasets.CHUNK_ROWS", 3)

@@ -32,6 +32,8 @@ from vedette.monitor.datasets import (
 )
 from vedette.profiles import Columns
 
+BLOCK_BYTES = 2 * 1024 * 1024
+"""Arrow reads 32 blocks ahead of what it parses, whatever it is told."""
 HEAD_BYTES = 4 * 1024 * 1024
 MISSING = ("", "na", "n/a", "#n/a", "nan", "null", "none", "nil", "?", "-", "-nan")
 """What people write where a number is missing, in small letters. In a text column only an empty cell is."""
@@ -48,22 +50,39 @@ class CsvFile:
 
     def chunks(self, kinds: Kinds) -> Iterator[Columns]:
         wanted = [name for name in self.columns if name in kinds]
-        rows = 0
         with arrow_errors("the CSV cannot be read"):
             for batch in self._batches(wanted):
-                rows += batch.num_rows
-                check_rows(rows)
                 step = chunk_rows(len(wanted))
                 for start in range(0, batch.num_rows, step):
                     part = batch.slice(start, step)
                     yield {name: column_of(part.column(name), kinds[name]) for name in wanted}
 
     def _batches(self, wanted: Sequence[str]) -> Iterator[Any]:
+        """Batches of texts; where a row does not fit into a small block, the rest in large ones."""
+        import pyarrow as pa
+
+        rows = 0
+        for block_bytes in (BLOCK_BYTES, MAX_LINE):
+            skip = rows
+            try:
+                for batch in self._blocks(wanted, block_bytes):
+                    fresh = batch.slice(min(skip, batch.num_rows))
+                    skip -= batch.num_rows - fresh.num_rows
+                    rows += fresh.num_rows
+                    check_rows(rows)
+                    yield fresh
+            except pa.ArrowInvalid as error:
+                if block_bytes == MAX_LINE or "straddling" not in str(error):
+                    raise
+            else:
+                return
+
+    def _blocks(self, wanted: Sequence[str], block_bytes: int) -> Iterator[Any]:
         import pyarrow as pa
         from pyarrow import csv as arrow_csv
 
         read = arrow_csv.ReadOptions(
-            block_size=MAX_LINE, use_threads=False, column_names=None if self._header else list(self.columns)
+            block_size=block_bytes, use_threads=False, column_names=None if self._header else list(self.columns)
         )
         convert = arrow_csv.ConvertOptions(
             include_columns=list(wanted),
