@@ -365,7 +365,7 @@ def test_favourable_may_be_several_classes_or_a_threshold() -> None:
 @pytest.mark.parametrize(
     ("parameters", "reason"),
     [
-        ({}, "no facet"),
+        ({}, "No facet"),
         ({"facets": ("sex=F",), "problem_type": "MulticlassClassification"}, "which classes are favourable"),
         ({"facets": ("sex=F",), "label_values_or_threshold": ("7",), **BINARY}, "none of the classes"),
         ({"facets": ("sex=F",), "problem_type": "Regression"}, "one number"),

@@ -22,6 +22,8 @@ _RESAMPLES = 200
 _MOST_FLIPPED = 2_000
 _MOST_GROUPS = 100
 _MOST_TEXTS = 20
+_LARGEST = 1e100
+"""Features beyond it count as it: their squares must stay numbers."""
 
 BY_NAME = {metric.name: metric for metric in (*formulas.POST_TRAINING, *formulas.PRE_TRAINING)}
 POST_TRAINING = (*(metric.name for metric in formulas.POST_TRAINING), formulas.FLIP_TEST[0])
@@ -170,7 +172,7 @@ def _features(outcomes: Outcomes, facet: str) -> NDArray[np.float64]:
         if name in (facet, PREDICTION) or name.startswith(PROBABILITY):
             continue
         if column.dtype != object:
-            values = column.astype(np.float64)
+            values = np.clip(column.astype(np.float64), -_LARGEST, _LARGEST)
             known = np.isfinite(values)
             made.append(np.where(known, values, values[known].mean() if known.any() else 0.0))
         else:

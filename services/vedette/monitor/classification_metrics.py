@@ -122,7 +122,9 @@ def sweep(scores: Values, positives: Values) -> Sweep:
     """
     order = np.argsort(-scores, kind="stable")
     ranked, chances = scores[order], positives[order]
-    ends = np.append(np.nonzero(np.diff(ranked))[0], ranked.size - 1) if ranked.size else np.zeros(0, np.intp)
+    ends = (
+        np.append(np.flatnonzero(ranked[1:] != ranked[:-1]), ranked.size - 1) if ranked.size else np.zeros(0, np.intp)
+    )
     tp, fp = np.cumsum(chances)[ends], np.cumsum(1.0 - chances)[ends]
     return Sweep(np.concatenate([[0.0], tp]), np.concatenate([[0.0], fp]))
 

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from vedette.core.monitors import CheckResult
 from vedette.monitor.outcomes import Outcomes
 from vedette.monitor.performance import LOWER_IS_BETTER, Performance, Reading
+from vedette.monitor.wording import left_out
 
 ESTIMATED, REALIZED = "estimated_", "realized_"
 _LEAST_LABELS = 50
@@ -77,7 +78,7 @@ def _judged(check: str, prefix: str, metric: str, figures: Figures, allowed: Ran
     what = "Estimated" if prefix == ESTIMATED else "Realized"
     if not (math.isfinite(value) and math.isfinite(worst)):
         why = f"{what} {metric} does not exist on these {figures.rows} rows, or not on the reference's"
-        return CheckResult(check, prefix + metric, "skipped", kind=check, description=why)
+        return left_out(check, why, feature=prefix + metric)
     lower_is_better = metric in LOWER_IS_BETTER
     violated = value > worst if lower_is_better else value < worst
     return CheckResult(

@@ -21,6 +21,7 @@ _SPECIFICATION = re.compile(r"(?P<column>[^=>]{1,200})(?:(?P<sign>[=>])(?P<value
 _RANGE = re.compile(r"\((?P<lower>[^,]+),")
 _MOST_VALUES = 20
 """Facets made of the values of one column."""
+_MOST_TEXT = 200
 _CONTINUOUS = 0.05
 """Whole numbers with a larger share of distinct values are continuous (Clarify's rule)."""
 
@@ -130,6 +131,8 @@ def _values(column: str, sources: Sequence[Outcomes]) -> list[str]:
         raise NotComparable(f"there is no column {column!r} for a facet, or it is empty")
     if len(seen) > _MOST_VALUES:
         raise NotComparable(f"the column {column!r} has {len(seen)} values: name those to watch, as {column}=value")
+    if any(len(value) > _MOST_TEXT for value in seen):
+        raise NotComparable(f"the column {column!r} has values too long to watch each")
     return sorted(seen)
 
 

@@ -6,6 +6,7 @@ Randomness is seeded: the same rows give the same figures.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -77,7 +78,7 @@ class Performance:
             outcomes = outcomes.take(generator.permutation(rows)[:most])
         size = outcomes.labels.size
         drawn = [_measure(self.problem, outcomes.take(draw(generator, size))) for _ in range(draws)]
-        scale = np.sqrt(size / rows) if rows else 1.0
+        scale = math.sqrt(size / rows) if rows else 1.0
         return {name: scale * _deviation([one[name] for one in drawn]) for name in METRICS[self.problem]}
 
 

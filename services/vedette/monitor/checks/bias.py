@@ -14,8 +14,10 @@ from vedette.monitor.bias_documents import ANALYSIS_DOCUMENT, bounded, constrain
 from vedette.monitor.evidence import Evidence
 from vedette.monitor.facets import Facet, expanded, parse_facets
 from vedette.monitor.outcomes import Outcomes, Roles
+from vedette.monitor.pairs import at_least
 from vedette.monitor.performance import Reading, reading_of
 from vedette.monitor.reference import reference_of, window_of
+from vedette.monitor.wording import left_out
 
 _KIND = "bias_drift_check"
 
@@ -62,6 +64,8 @@ class Bias(Roles):
     def __post_init__(self) -> None:
         Roles.__post_init__(self)
         parse_facets(self.facets)
+        at_least("standard_errors", self.standard_errors, 0)
+        at_least("min_rows", self.min_rows, 1)
         unknown = set(self.metrics) - {*POST_TRAINING, *PRE_TRAINING}
         if unknown:
             known = ", ".join((*POST_TRAINING, *PRE_TRAINING))
@@ -144,7 +148,7 @@ class Bias(Roles):
         return math.hypot(max(error, known * fewer), known)
 
     def _skipped(self, feature: str, why: str) -> CheckResult:
-        return CheckResult(self.name, feature, "skipped", kind=_KIND, description=why)
+        return left_out(self.name, why, feature=feature, kind=_KIND)
 
 
 def _documented(document: bytes, facet: Facet, metrics: Sequence[str]) -> _Allowed:

@@ -12,8 +12,10 @@ from vedette.monitor.estimates import Figures, Range, compared, realized_of
 from vedette.monitor.evidence import Evidence
 from vedette.monitor.expected_performance import calibrations_of, expected_metrics
 from vedette.monitor.outcomes import Roles
+from vedette.monitor.pairs import at_least
 from vedette.monitor.performance import reading_of
 from vedette.monitor.reference import reference_of, window_of
+from vedette.monitor.wording import left_out
 
 BINARY = ("accuracy", "auc", "f1", "precision", "recall")
 
@@ -34,6 +36,11 @@ class Cbpe(Roles):
     """How many standard deviations worse than the baseline a figure may be."""
     min_rows: int = 100
     """With fewer rows, in the window or labelled in the baseline, nothing is estimated."""
+
+    def __post_init__(self) -> None:
+        Roles.__post_init__(self)
+        at_least("deviations", self.deviations, 0)
+        at_least("min_rows", self.min_rows, 30)
 
     def evaluate(self, evidence: Evidence) -> list[CheckResult]:
         """Results `estimated_<metric>`, and `realized_<metric>` once 50 labels are known."""
@@ -65,4 +72,4 @@ class Cbpe(Roles):
         )
 
     def _skipped(self, why: str) -> CheckResult:
-        return CheckResult(self.name, "", "skipped", kind=self.name, description=why)
+        return left_out(self.name, why)

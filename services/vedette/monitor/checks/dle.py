@@ -13,11 +13,15 @@ from vedette.core.monitors import CheckResult
 from vedette.monitor.estimates import Figures, Range, compared, realized_of
 from vedette.monitor.evidence import Evidence
 from vedette.monitor.loss_model import expected_losses
-from vedette.monitor.outcomes import Outcomes, Roles, values_of
+from vedette.monitor.outcomes import NotComparable, Outcomes, Roles, values_of
+from vedette.monitor.pairs import at_least
 from vedette.monitor.performance import Reading, reading_of
 from vedette.monitor.reference import reference_of, window_of
+from vedette.monitor.wording import left_out
 
 METRICS = ("mae", "mse", "rmse")
+_LARGEST = 1e50
+"""Errors beyond it, or infinite, are not learned from."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +40,11 @@ class Dle(Roles):
     """How many standard deviations worse than the baseline a figure may be."""
     min_rows: int = 100
     """With fewer rows, in the window or labelled in the baseline, nothing is estimated."""
+
+    def __post_init__(self) -> None:
+        Roles.__post_init__(self)
+        at_least("deviations", self.deviations, 0)
+        at_least("min_rows", self.min_rows, 30)
 
     def evaluate(self, evidence: Evidence) -> list[CheckResult]:
         """Results `estimated_<metric>`, and `realized_<metric>` once 50 labels are known."""
@@ -69,12 +78,15 @@ class Dle(Roles):
 
     def _estimated(self, reading: Reading, reference: Outcomes, window: Outcomes) -> dict[str, float]:
         read = values_of(reference, reading.roles)
-        known = np.isfinite(read.predictions) & np.isfinite(read.labels)
-        learned, missed = reference.take(known), np.abs(read.predictions - read.labels)[known]
         with np.errstate(over="ignore", invalid="ignore"):
-            absolute = float(expected_losses(learned, missed, window).mean())
-            squared = float(expected_losses(learned, missed**2, window).mean())
-        return {"mae": absolute, "mse": squared, "rmse": math.sqrt(squared) if squared >= 0 else math.nan}
+            missed = np.abs(read.predictions - read.labels)
+        known = missed < _LARGEST
+        if known.sum() < self.min_rows:
+            raise NotComparable("the errors of the baseline's rows are too large to learn from")
+        learned, missed = reference.take(known), missed[known]
+        absolute = float(expected_losses(learned, missed, window).mean())
+        squared = float(expected_losses(learned, missed**2, window).mean())
+        return {"mae": absolute, "mse": squared, "rmse": math.sqrt(squared)}
 
     def _skipped(self, why: str) -> CheckResult:
-        return CheckResult(self.name, "", "skipped", kind=self.name, description=why)
+        return left_out(self.name, why)

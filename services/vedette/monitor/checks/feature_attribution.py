@@ -15,6 +15,7 @@ from vedette.monitor.evidence import Evidence
 from vedette.monitor.outcomes import PREDICTION, PROBABILITY, NotComparable, Outcomes, Predict, Roles
 from vedette.monitor.reference import features_of_reference, window_of
 from vedette.monitor.shapley import Attribution, ndcg, rows_asked
+from vedette.monitor.wording import left_out, readable
 
 _KIND = "feature_attribution_drift_check"
 _LEAST_ROWS = 10
@@ -103,7 +104,7 @@ class FeatureAttribution(Roles):
             value=value,
             threshold=self.threshold,
             kind=_KIND,
-            description=(
+            description=readable(
                 f"Feature attribution drift {value:.6g} {'exceeds' if violated else 'is within'} threshold "
                 f"{self.threshold:g} on {rows} rows. In the baseline the most important are {_leading(baseline)}; "
                 f"now {_leading(live)}"
@@ -111,7 +112,7 @@ class FeatureAttribution(Roles):
         )
 
     def _skipped(self, feature: str, why: str) -> CheckResult:
-        return CheckResult(self.name, feature, "skipped", kind=_KIND, description=why)
+        return left_out(self.name, why, feature=feature, kind=_KIND)
 
 
 def _features(evidence: Evidence, reference: Outcomes, window: Outcomes) -> list[str]:

@@ -11,6 +11,7 @@ from vedette.core.errors import VedetteError
 from vedette.core.monitors import CheckResult
 from vedette.monitor.evidence import Evidence
 from vedette.monitor.outcomes import NotComparable, Outcomes, Roles
+from vedette.monitor.pairs import at_least
 from vedette.monitor.performance import Performance, Reading, reading_of
 from vedette.monitor.quality_documents import (
     CONSTRAINTS_DOCUMENT,
@@ -21,6 +22,7 @@ from vedette.monitor.quality_documents import (
     suggest,
 )
 from vedette.monitor.reference import reference_of
+from vedette.monitor.wording import left_out, readable
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +54,11 @@ class ModelQuality(Roles):
     min_labels: int = 50
     """With fewer labelled rows nothing is compared."""
 
+    def __post_init__(self) -> None:
+        Roles.__post_init__(self)
+        at_least("standard_errors", self.standard_errors, 0)
+        at_least("min_labels", self.min_labels, 1)
+
     def evaluate(self, evidence: Evidence) -> list[CheckResult]:
         """One result per metric with a constraint; `feature` is the metric's name."""
         try:
@@ -61,7 +68,7 @@ class ModelQuality(Roles):
 
     def _evaluate(self, evidence: Evidence) -> list[CheckResult]:
         outcomes = evidence.outcomes
-        if outcomes is None or outcomes.labelled < max(1, self.min_labels):
+        if outcomes is None or outcomes.labelled < self.min_labels:
             known = outcomes.labelled if outcomes else 0
             return [self._skipped("", f"{known} labels of this window are known yet, fewer than {self.min_labels}")]
         reference = self._reference(evidence)
@@ -124,11 +131,11 @@ class ModelQuality(Roles):
             value=value,
             threshold=constraint.threshold,
             kind=constraint.comparison_operator,
-            description=_told(name, constraint, value, margin, live.rows, violated=violated),
+            description=readable(_told(name, constraint, value, margin, live.rows, violated=violated)),
         )
 
     def _skipped(self, feature: str, why: str) -> CheckResult:
-        return CheckResult(self.name, feature, "skipped", kind=self.name, description=why)
+        return left_out(self.name, why, feature=feature)
 
 
 def _told(name: str, constraint: QualityConstraint, value: float, margin: float, rows: int, *, violated: bool) -> str:
