@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from vedette.core.errors import InvalidArgument, NotFound, TooLarge, Unavailable
+from vedette.core.errors import Cancelled, InvalidArgument, NotFound, TooLarge, Unavailable
 from vedette.core.models import Signature, TensorSpec
 from vedette.core.monitors import CONSTRAINTS_FILE, PROFILE_FILE, STATISTICS_FILE
 from vedette.monitor import baselines as building
@@ -105,13 +105,17 @@ async def test_a_caller_who_goes_away_ends_the_work(
     baselines: Baselines, registry: MemoryRegistry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """At the next chunk; the data is gone and the next caller gets a turn."""
-    begun, going = asyncio.Event(), threading.Event()
+    begun, going, ended = asyncio.Event(), threading.Event(), threading.Event()
     loop, build = asyncio.get_running_loop(), building.build
 
     def slow(data: object, signature: Signature, **options: object) -> object:
         loop.call_soon_threadsafe(begun.set)
         going.wait(10)
-        return build(data, signature, **options)  # type: ignore[arg-type]
+        try:
+            return build(data, signature, **options)  # type: ignore[arg-type]
+        except Cancelled:
+            ended.set()
+            raise
 
     monkeypatch.setattr(building, "build", slow)
     task = asyncio.create_task(baselines.create("m", 1, format="csv", chunks=stream(CSV)))
@@ -121,6 +125,7 @@ async def test_a_caller_who_goes_away_ends_the_work(
     going.set()
     with pytest.raises(asyncio.CancelledError):
         await task
+    assert ended.is_set()
     assert (registry.baselines, left(tmp_path)) == ({}, [])
     monkeypatch.setattr(building, "build", build)
     assert (await baselines.create("m", 1, format="csv", chunks=stream(CSV))).rows == 2

@@ -15,7 +15,7 @@ from tests.registry_room import Room, open_room
 
 from vedette.core.errors import Conflict, DataLoss, InvalidArgument, NotFound, Overloaded, TooLarge, Unavailable
 from vedette.core.models import Signature, Upload, manifest_digest
-from vedette.core.monitors import CONSTRAINTS_FILE, PROFILE_FILE, STATISTICS_FILE, Baseline
+from vedette.core.monitors import CONSTRAINTS_FILE, PROFILE_FILE, STATISTICS_FILE
 from vedette.ports.baselines import Baselines as BaselinesPort
 from vedette.proto.registry.v1 import registry_pb2 as pb
 from vedette.proto.registry.v1.registry_pb2_grpc import RegistryServiceStub
@@ -136,20 +136,20 @@ async def test_an_edit_keeps_all_but_the_constraints(room: Room) -> None:
     assert {path for path in was if was[path] != now[path]} == {CONSTRAINTS_FILE}
 
 
-async def test_of_two_edits_at_once_the_second_is_told(room: Room, monkeypatch: pytest.MonkeyPatch) -> None:
-    """It was made of a baseline that is not there any more."""
+@pytest.mark.parametrize("step", ["read", "_store"])
+async def test_of_two_edits_at_once_the_second_is_told(room: Room, monkeypatch: pytest.MonkeyPatch, step: str) -> None:
+    """It was made of a baseline that is not there any more, whether it had read it already or not."""
     desk = room.desk.baselines
     desk.put(draft())
-    read = desk.read
+    go_on = getattr(desk, step)
 
-    def overtaken(baseline: Baseline, file: str) -> bytes:
-        monkeypatch.setattr(desk, "read", read)
-        data = read(baseline, file)
+    def overtaken(*given: Any, **more: Any) -> Any:
+        monkeypatch.setattr(desk, step, go_on)
         desk.edit_constraints("m", 1, "default", b'{"features": []}')
-        return data
+        return go_on(*given, **more)
 
-    monkeypatch.setattr(desk, "read", overtaken)
-    with pytest.raises((Conflict, NotFound)):
+    monkeypatch.setattr(desk, step, overtaken)
+    with pytest.raises(Conflict):
         desk.edit_constraints("m", 1, "default", b'{"features": [{"name": "late"}]}')
     with desk.open("m", 1, "default", CONSTRAINTS_FILE)[1] as source:
         assert source.read() == b'{"features": []}'

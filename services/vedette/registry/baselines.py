@@ -105,7 +105,10 @@ class Baselines:
             raise TooLarge(f"{CONSTRAINTS_FILE} may have at most {MAX_CONSTRAINTS_BYTES} bytes")
         check_constraints(constraints)
         was = self.get(model, version, name)
-        kept = {file: self.read(was, file) for file in FILES if file != CONSTRAINTS_FILE}
+        try:
+            kept = {file: self.read(was, file) for file in FILES if file != CONSTRAINTS_FILE}
+        except NotFound:  # its files went with it
+            raise _changed(model, version, name) from None
         files = {**kept, CONSTRAINTS_FILE: constraints}
         draft = BaselineDraft(model, version, name, was.rows, was.columns, files)
         return self._store(draft, replaces=was, created_at=was.created_at)
@@ -130,7 +133,7 @@ class Baselines:
         """
         found = self.get(model, version, name)
         if digest and digest != found.digest:
-            raise Conflict(f"baseline {name!r} of {model}:{version} was replaced; read it again")
+            raise _changed(model, version, name)
         entry = next((entry for entry in found.files if entry.path == file), None)
         if entry is None:
             raise NotFound(f"a baseline has no file {file[:80]!r}, only {', '.join(FILES)}")
@@ -173,7 +176,7 @@ class Baselines:
             there = tx.baselines(made.model, made.version, limit=MAX_BASELINES)[0]
             old = next((each for each in there if each.name == made.name), None)
             if replaces is not None and old != replaces:
-                raise Conflict(f"baseline {made.name!r} was changed meanwhile; read it again")
+                raise _changed(made.model, made.version, made.name)
             if old is None and len(there) >= MAX_BASELINES:
                 raise Conflict(f"{made.model}:{made.version} has {MAX_BASELINES} baselines; delete one")
             if not self._artifacts.holds(made.digest):
@@ -208,6 +211,10 @@ class Baselines:
                 tx.delete_upload(upload_id)
         except VedetteError as error:
             LOG.warning("a staged baseline is left for the sweep: %s", error.message)
+
+
+def _changed(model: str, version: int, name: str) -> Conflict:
+    return Conflict(f"baseline {name!r} of {model}:{version} was changed meanwhile; read it again")
 
 
 def check_statistics(data: bytes) -> None:
