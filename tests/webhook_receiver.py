@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -16,7 +16,7 @@ from vedette.monitor.webhooks import Persistence, WebhookSender
 from vedette.ports.alerts import AlertStore, Bulletin, Outgoing, Secret
 from vedette.storage.memory_monitors import MemoryMonitorStore
 
-Behaviour = Callable[["Arrival", asyncio.StreamWriter], Awaitable[None]]
+Behaviour = Callable[["Arrival", asyncio.StreamWriter], Coroutine[Any, Any, None]]
 
 
 @dataclass(frozen=True)
@@ -60,6 +60,17 @@ async def hang(_: Arrival, __: asyncio.StreamWriter) -> None:
 async def reset(_: Arrival, writer: asyncio.StreamWriter) -> None:
     """Drops the connection."""
     writer.transport.abort()
+
+
+async def until_the_sender_leaves(behaving: Coroutine[Any, Any, None], reader: asyncio.StreamReader) -> None:
+    """Behave, but not beyond the end of the connection."""
+    tasks = [asyncio.create_task(behaving), asyncio.create_task(reader.read())]
+    try:
+        await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
 
 
 class Receiver:
@@ -109,7 +120,7 @@ class Receiver:
             self.arrivals.append(arrival)
             async with self._changed:
                 self._changed.notify_all()
-            await self.behaviour(arrival, writer)
+            await until_the_sender_leaves(self.behaviour(arrival, writer), reader)
         except (ConnectionError, asyncio.IncompleteReadError, asyncio.CancelledError):
             pass  # the sender's side of a failure, or the end of the test
         finally:

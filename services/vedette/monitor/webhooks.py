@@ -122,7 +122,8 @@ class WebhookSender:
                     self._news.clear()
                     pause = await self._round(transport)
                     with contextlib.suppress(TimeoutError):
-                        await asyncio.wait_for(self._news.wait(), pause)
+                        async with asyncio.timeout(pause):  # `wait_for` of Python 3.11 may swallow a cancellation
+                            await self._news.wait()
         finally:
             for task in self._sending:
                 task.cancel()
