@@ -222,6 +222,13 @@ def test_jsonl_takes_arrays_and_captured_records(write: Write) -> None:
     assert [None if v is None else float(v) for v in found["prediction"]] == [None, None, 0.5, 0.25]
 
 
+def test_the_number_of_a_bad_line_is_right_far_into_the_file(write: Write) -> None:
+    """Over the blocks that the file is read in."""
+    good = b'{"a": 123456789}\n'
+    with pytest.raises(InvalidArgument, match="line 400001 is not JSON"):
+        open_dataset(write(good * 400_000 + b"{\n" + good), "jsonl")
+
+
 def test_jsonl_columns_by_type(write: Write) -> None:
     """All numbers, all booleans, numbers written as texts, or a mixture as texts that show their types."""
     rows = [{"n": 1, "b": True, "s": "1.5", "m": "x"}, {"n": None, "b": False, "s": "", "m": 2.5}, {"m": True}]
