@@ -3,7 +3,7 @@
     python -m loadtests.detectors null [--windows 2000]    false alarms of the calibrated default, by population
     python -m loadtests.detectors power [--windows 500]    what the calibrated default finds
     python -m loadtests.detectors curves [--windows 200]   the same of the checks with fixed thresholds
-    python -m loadtests.detectors plot                     draw docs/plots/*.svg from the results
+    python -m loadtests.detectors plot                     docs/plots/*.svg and the page's tables from the results
 
 Each writes its part of loadtests/results/detectors.json. Everything is seeded: the same run gives the same numbers.
 A null window comes from the same population as its baseline; it raises a false alarm if any of its columns does.
@@ -30,6 +30,7 @@ from vedette.profiles import Layout, Profile
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "loadtests" / "results" / "detectors.json"
 PLOTS = ROOT / "docs" / "plots"
+PAGE = ROOT / "docs" / "detectors.md"
 
 Table = dict[str, Array]
 Draw = Callable[[np.random.Generator, int], Table]
@@ -241,11 +242,111 @@ def main() -> None:
             keep("curves", [row], ("shift", "rows", "baseline_rows"))
     else:
         plot()
+        tables()
+
+
+COLOURS = ("#4e79a7", "#f28e2b", "#e15759", "#76b7b2", "#b07aa1", "#9c755f", "#59a14f", "#222222")
+MARKS = ("o", "s", "^", "v", "D", "P", "X", "o")
 
 
 def plot() -> None:
     """Draw docs/plots/*.svg from the results."""
-    raise SystemExit("later")
+    import matplotlib as mpl
+
+    mpl.use("svg")
+    mpl.rcParams.update(
+        {"svg.fonttype": "none", "svg.hashsalt": "vedette", "font.size": 9, "font.family": "sans-serif"}
+    )
+    curves = json.loads(RESULTS.read_text())["curves"]
+    PLOTS.mkdir(parents=True, exist_ok=True)
+    null = [
+        (f"baseline of {rows:,} rows", [row for row in curves if not row["shift"] and row["baseline_rows"] == rows])
+        for rows in (400, 10_000)
+    ]
+    draw(
+        "false-alarms.svg",
+        null,
+        x="rows",
+        y="alarms",
+        label="rows in the window",
+        title="windows without drift that alarm, %",
+    )
+    found = [
+        (
+            f"window of {rows:,} rows",
+            [r for r in curves if r["shift"] and r["rows"] == rows and r["baseline_rows"] == 10_000],
+        )
+        for rows in (1_000, 10_000)
+    ]
+    draw(
+        "power.svg",
+        found,
+        x="shift",
+        y="found",
+        label="shift of one column of 30, standard deviations",
+        title="windows in which it is found, %",
+    )
+
+
+def tables() -> None:
+    """Write the tables of docs/detectors.md from the results."""
+    document = json.loads(RESULTS.read_text())
+    text = PAGE.read_text()
+    for part, table in (("null", null_table(document["null"])), ("power", power_table(document["power"]))):
+        begin, rest = text.split(f"<!-- {part} -->")
+        _, end = rest.split(f"<!-- /{part} -->")
+        text = f"{begin}<!-- {part} -->\n{table}\n<!-- /{part} -->{end}"
+    PAGE.write_text(text)
+
+
+def null_table(rows: list[dict[str, Any]]) -> str:
+    lines = [
+        "| population | baseline rows | windows | alarms | of windows | test alone | effect alone |",
+        "|---|---:|---:|---:|---:|---:|---:|",
+    ]
+    for row in rows:
+        shares = [f"{100 * row[key] / row['windows']:.2f} %" for key in ("alarms", "test_alone", "effect_alone")]
+        lines.append(
+            f"| {row['population']} | {row['baseline_rows']:,} | {row['windows']:,} | {row['alarms']} | "
+            f"{' | '.join(shares)} |"
+        )
+    return "\n".join(lines)
+
+
+def power_table(rows: list[dict[str, Any]]) -> str:
+    lines = ["| baseline rows | window rows | windows | found |", "|---:|---:|---:|---:|"]
+    for row in rows:
+        share = f"{100 * row['found'] / row['windows']:.1f} %"
+        lines.append(f"| {row['baseline_rows']:,} | {row['rows']:,} | {row['windows']:,} | {share} |")
+    return "\n".join(lines)
+
+
+def draw(name: str, panels: list[tuple[str, list[dict[str, Any]]]], *, x: str, y: str, label: str, title: str) -> None:
+    """Two panels side by side with a line a check, and one legend below them."""
+    import matplotlib.pyplot as plt
+
+    figure, axes = plt.subplots(1, len(panels), figsize=(8.4, 4.2), sharey=True)
+    for axis, (heading, rows) in zip(axes, panels):
+        rows = sorted(rows, key=lambda row: row[x])
+        for check, colour, mark in zip(FIXED, COLOURS, MARKS):
+            shares = [100 * row[y][check] / row["windows"] for row in rows]
+            calibrated = check == "drift (calibrated)"
+            axis.plot(
+                [row[x] for row in rows], shares, color=colour, marker=mark, markersize=4, label=check,
+                linewidth=2.2 if calibrated else 1.2, zorder=3 if calibrated else 2,
+            )  # fmt: skip
+        if x == "rows":
+            axis.set_xscale("log")
+            axis.set_xticks(SIZES, [f"{size:,}" for size in SIZES])
+            axis.minorticks_off()
+        axis.set(title=heading, xlabel=label, ylim=(-3, 103))
+        axis.grid(color="#dddddd", linewidth=0.6)
+        axis.spines[["top", "right"]].set_visible(False)
+    axes[0].set_ylabel(title)
+    figure.legend(*axes[0].get_legend_handles_labels(), loc="lower center", ncols=4, frameon=False)
+    figure.tight_layout(rect=(0, 0.13, 1, 1))
+    figure.savefig(PLOTS / name, metadata={"Date": None})
+    plt.close(figure)
 
 
 if __name__ == "__main__":

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,7 +11,12 @@ from scipy import stats
 from scipy.spatial.distance import jensenshannon
 from tests.unit.checks_tables import Table, compared, run, texts
 
-from vedette.profiles import Layout
+from vedette.core.models import Signature, TensorSpec
+from vedette.core.monitors import PROFILE_FILE
+from vedette.monitor.baseline import build
+from vedette.monitor.datasets import open_dataset
+from vedette.monitor.evidence import Evidence
+from vedette.profiles import Layout, Profile
 
 
 def tables(rows: int = 1500) -> tuple[Table, Table]:
@@ -132,3 +138,18 @@ def test_distances_are_evidentlys(monkeypatch: pytest.MonkeyPatch) -> None:
     assert ours[2] is not None
     ours[2] *= math.sqrt(math.log(2))
     assert ours == pytest.approx(theirs, rel=1e-9)
+
+
+def test_a_column_in_steps_does_not_drift_by_travelling_in_32_bits(tmp_path: Path) -> None:
+    """A file says 0.1, the tensor 0.100000001: the baseline has the digits that arrive at the model."""
+    rng = np.random.default_rng(7)
+    path = tmp_path / "data.csv"
+    path.write_text("\n".join(["step", *(f"{n / 10}" for n in rng.integers(0, 10, 2000).tolist())]) + "\n")
+    spec = TensorSpec("x", "FP32", (-1, 1))
+    signature = Signature((spec,), (TensorSpec("y", "FP32", (-1, 1)),), feature_names=("step",))
+    baseline = Profile.from_bytes(build(open_dataset(path, "csv"), signature).files[PROFILE_FILE])
+    window = Profile(Layout.of(baseline))
+    window.fold({"step": (rng.integers(0, 10, 2000) / 10).astype(np.float32)})
+    for check in ("ks", "psi", "sagemaker"):
+        found = run(Evidence(window, baseline), check)["step"]
+        assert found.outcome == "ok", found.description

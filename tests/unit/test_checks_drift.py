@@ -207,6 +207,16 @@ def test_simple_rows_are_alike_by_chance_and_count_in_full() -> None:
     assert independence(coins, coins) == independence(coins, shifted) == Independence(1.0, 1.0)
 
 
+def test_rows_that_are_alike_by_chance_on_both_sides_are_no_repetition() -> None:
+    """Four hundred kinds of rows: 10,000 rows repeat them 25 times each, and are still 10,000 observations."""
+    rng = np.random.default_rng(20)
+    kinds = [profiled(numbered(rng.integers(0, 20, size=(10_000, 2)).astype(float))) for _ in range(2)]
+    worth = independence(*kinds)
+    assert min(worth.baseline, worth.window) > 0.4
+    fresh = numbered(rng.normal(size=(10_000, 2)))
+    assert independence(profiled(fresh), kinds[1]).window < 0.05, "against rows that are all different they do repeat"
+
+
 def test_a_feed_stuck_on_one_row_is_drift() -> None:
     """However often it comes it is one row; but that is exactly what someone should look at."""
     rng = np.random.default_rng(12)
