@@ -22,6 +22,7 @@ def sampled(*chunks: list[int], limit: int = 8) -> RowSample:
     profile = Profile(sample_rows=limit)
     for chunk in chunks:
         profile.fold(table(chunk), [f"row-{row}" for row in chunk])
+        _ = profile.sample  # else small tables are gathered and drawn from together
     return profile.sample
 
 
