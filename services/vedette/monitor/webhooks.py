@@ -34,7 +34,8 @@ log = logging.getLogger(__name__)
 MAX_ANSWER_BYTES = 64 * 1024
 """Of an answer's body no more is read."""
 _GONE = "the receiver answered 410 Gone; the webhook is switched off"
-_LEASE_MARGIN_S = 20.0
+LEASE_MARGIN_S = 20.0
+"""A claim outlives the attempt by this, before another process may take it up."""
 _DRAIN_S = 1.0
 _POLL_S = 0.5
 _AFTER_TROUBLE_S = 2.0
@@ -87,6 +88,7 @@ class WebhookSender:
         per_webhook: int = 2,
         concurrency: int = 32,
         public_url: str = "",
+        lease_margin_s: float = LEASE_MARGIN_S,
         jitter: Callable[[], float] = random.random,
         tls: ssl.SSLContext | None = None,
     ) -> None:
@@ -98,6 +100,7 @@ class WebhookSender:
         self._per_webhook = per_webhook
         self._concurrency = concurrency
         self._public_url = public_url
+        self._lease_margin_s = lease_margin_s
         self._jitter = jitter
         self._tls = tls
         self._resolving = ThreadPoolExecutor(_RESOLVER_THREADS, thread_name_prefix="webhook-resolver")
@@ -159,13 +162,13 @@ class WebhookSender:
         if not due or room <= 0:
             return []
         claimed: list[tuple[Webhook, list[str], Outgoing]] = []
-        self_first = sorted(due, key=lambda name: busy[name])  # who has nothing under way comes first
+        due.sort(key=lambda name: busy[name])  # who has nothing under way comes first
         with self._store.transaction() as tx:
-            for name in self_first:
+            for name in due:
                 free = min(self._per_webhook - busy[name], room - len(claimed))
                 if free <= 0:
                     continue
-                lease_s = self._persistence.timeout_s + _LEASE_MARGIN_S
+                lease_s = self._persistence.timeout_s + self._lease_margin_s
                 found = tx.alerts.claim(name, now=now, limit=free, lease_s=lease_s)
                 if found:
                     webhook = tx.alerts.webhook(name)
