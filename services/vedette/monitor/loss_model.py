@@ -8,7 +8,7 @@ Rule: learned on the reference's labelled rows and never on the window's labels;
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,11 +20,13 @@ Values = NDArray[np.float64]
 
 _MOST_COLUMNS = 200
 _MOST_LEARNED = 5_000
-_MOST_JUDGED = 100_000
+_MOST_JUDGED = 20_000
 
 
-def expected_losses(reference: Outcomes, losses: Values, window: Outcomes, *, without: Collection[str] = ()) -> Values:
-    """The expected loss of each row of the window (at most 100,000 of them), never below 0.
+def expected_losses(
+    reference: Outcomes, losses: Sequence[Values], window: Outcomes, *, without: Collection[str] = ()
+) -> list[Values]:
+    """For each kind of loss the expected one of each row of the window (at most 20,000 of them), never below 0.
 
     `losses` are those of the reference's rows, of which at most 5,000 are learned from; the columns `without`
     take no part.
@@ -35,12 +37,13 @@ def expected_losses(reference: Outcomes, losses: Values, window: Outcomes, *, wi
     names = [name for name in reference.columns if name in window.columns and name not in without][:_MOST_COLUMNS]
     if not names:
         raise NotComparable("the window and the reference data have no column in common")
-    chosen = _chosen(losses.size, _MOST_LEARNED)
-    rows = _chosen(window.rows, _MOST_JUDGED)
+    chosen, rows = _chosen(reference.rows, _MOST_LEARNED), _chosen(window.rows, _MOST_JUDGED)
     pairs = [binned_columns(reference.columns[name][chosen], window.columns[name][rows]) for name in names]
-    learned = regressed(np.stack([first for first, _ in pairs], axis=1), losses[chosen])
-    beyond = learned.score(np.stack([second for _, second in pairs], axis=1))
-    return np.asarray(np.maximum(0.0, losses[chosen].mean() + beyond), np.float64)
+    known, asked = (np.stack(side, axis=1) for side in zip(*pairs))
+    return [
+        np.maximum(0.0, each[chosen].mean() + regressed(known, each[chosen]).score(asked)).astype(np.float64)
+        for each in losses
+    ]
 
 
 def _chosen(rows: int, most: int) -> NDArray[np.intp]:

@@ -84,8 +84,7 @@ class Dle(Roles):
         if known.sum() < self.min_rows:
             raise NotComparable("the errors of the baseline's rows are too large to learn from")
         learned, missed = reference.take(known), missed[known]
-        absolute = float(expected_losses(learned, missed, window).mean())
-        squared = float(expected_losses(learned, missed**2, window).mean())
+        absolute, squared = (float(each.mean()) for each in expected_losses(learned, (missed, missed**2), window))
         return {"mae": absolute, "mse": squared, "rmse": math.sqrt(squared)}
 
     def _skipped(self, why: str) -> CheckResult:
