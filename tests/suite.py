@@ -150,13 +150,23 @@ class Suite:
         """gRPC address of the registry."""
         return self.address("registry")
 
+    @property
+    def monitor_http(self) -> str:
+        """Base URL of the monitor."""
+        return self.url("monitor")
+
+    @property
+    def monitor_grpc(self) -> str:
+        """gRPC address of the monitor."""
+        return self.address("monitor")
+
     def _environment(self, service: str) -> dict[str, str]:
         """The caller's environment without its vedette settings, then free ports, then what the test asks for."""
         environ = {key: value for key, value in os.environ.items() if not key.startswith("VEDETTE_")}
         prefix = f"VEDETTE_{service.upper()}__"
         environ[f"{prefix}PORT"] = environ[f"{prefix}GRPC_PORT"] = "0"
         environ[f"{prefix}DATA_DIR"] = str(self.data_dir)
-        if service == "inference" and "registry" in self._started:
+        if service in ("inference", "monitor") and "registry" in self._started:
             environ[f"{prefix}REGISTRY_ADDRESS"] = self.registry_grpc
         return environ | {key: value for key, value in self._env.items() if _concerns(key, service)}
 

@@ -121,9 +121,36 @@ def _inference(settings: Any, metrics: CellMetrics, place: Place) -> Service:
     )
 
 
+def _monitor(settings: Any, metrics: CellMetrics, place: Place) -> Service:
+    from vedette.chassis.config import read_secret
+    from vedette.core.clock import SystemClock
+    from vedette.monitor.service import MonitorPorts, build
+    from vedette.registry.client import GrpcRegistry
+    from vedette.storage.sql_monitors import SqlMonitorStore
+
+    address = settings.registry_address
+    if "registry_address" not in settings.model_fields_set:  # nothing was asked for: the one beside us
+        address = place.peers.get("registry", address)
+    password = read_secret(settings.store_password_file) if settings.store_password_file else ""
+    file = (settings.data_dir / "monitor" / "monitor.db").resolve()
+    registry = GrpcRegistry(address)
+    return build(
+        settings,
+        MonitorPorts(
+            store=SqlMonitorStore(settings.store_url or f"sqlite:///{file}", password=password),
+            registry=registry,
+            baselines=registry,
+            stream=_stream(settings, metrics),
+            metrics=metrics,
+            clock=SystemClock(),
+        ),
+    )
+
+
 SERVICES: dict[str, Module] = {
     "registry": Module("vedette.registry.config:RegistrySettings", _registry, ("fastapi", "sqlalchemy")),
     "inference": Module("vedette.inference.config:InferenceSettings", _inference, ("granian", "onnxruntime")),
+    "monitor": Module("vedette.monitor.config:MonitorSettings", _monitor, ("fastapi", "sqlalchemy", "datasketches")),
 }
 
 

@@ -253,7 +253,7 @@ def test_a_layout_is_taken_when_the_window_opens() -> None:
     reference = Profile()
     reference.fold({"age": rows_of(1_000)[:, 0]})
     fold = fold_of()
-    fold.add(batch([100.0] * 5), Facts(SIGNATURE, {"default": ("digest", Layout.of(reference))}), NOW)
+    fold.add(batch([100.0] * 5), Facts(SIGNATURE, "m", {"default": ("digest", Layout.of(reference))}), NOW)
     fold.add(batch([130.0], first=5), FACTS, NOW)
     window = sealed(fold)[0]
     profile = Profile.from_bytes(window.profile)

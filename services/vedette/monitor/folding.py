@@ -73,6 +73,7 @@ class Facts:
     """What is known of a model version behind an endpoint when a batch of it is folded."""
 
     signature: Signature
+    model: str = ""
     baselines: Mapping[str, tuple[str, Layout]] = field(default_factory=dict)
     """Baseline name -> digest and layout."""
 
@@ -150,6 +151,16 @@ class Fold:
     def watched(self, endpoint: str) -> list[Watch]:
         """The monitors of an endpoint."""
         return self._by_endpoint.get(endpoint, [])
+
+    @property
+    def endpoints(self) -> list[str]:
+        """Those that had an event."""
+        return list(self._tides)
+
+    @property
+    def has_sealed(self) -> bool:
+        """Whether windows have become due since the last `changes`."""
+        return bool(self._sealed)
 
     def tide(self, endpoint: str) -> float:
         """How far event time has come; -inf before the first event."""
@@ -282,7 +293,9 @@ class Fold:
             digest, layout = facts.baselines.get(watch.monitor.baseline, ("", None))
             name = WindowKey(*key, segment, start)
             end = start + watch.pace.window_s
-            lot = lots[segment, start] = Lot(name, watch.monitor.endpoint, end, baseline=digest, layout=layout)
+            lot = lots[segment, start] = Lot(
+                name, watch.monitor.endpoint, end, model=facts.model, baseline=digest, layout=layout
+            )
         return lot
 
     # Sealing

@@ -71,12 +71,20 @@ class Lot:
     """One open window. Not thread-safe."""
 
     def __init__(
-        self, key: WindowKey, endpoint: str, end: float, *, baseline: str = "", layout: Layout | None = None
+        self,
+        key: WindowKey,
+        endpoint: str,
+        end: float,
+        *,
+        model: str = "",
+        baseline: str = "",
+        layout: Layout | None = None,
     ) -> None:
         self.key = key
         self.dirty = True
         self._endpoint = endpoint
         self._end = end
+        self._model = model
         self._baseline = baseline
         self._counts: Counter[str] = Counter()
         self._blocks = 0
@@ -87,7 +95,7 @@ class Lot:
     @classmethod
     def of(cls, state: WindowState) -> Lot:
         """Go on from a stored state. `DataLoss` when its profile is damaged."""
-        lot = cls(state.key, state.endpoint, state.end, baseline=state.baseline)
+        lot = cls(state.key, state.endpoint, state.end, model=state.model, baseline=state.baseline)
         if state.profile:
             lot._profile = Profile.from_bytes(state.profile)
         lot._counts.update(state.counts)
@@ -139,6 +147,7 @@ class Lot:
             sealed,
             self._profile.rows,
             counts,
+            model=self._model,
             baseline=self._baseline,
             profile=self._profile.to_bytes(),
             blocks=self._blocks,

@@ -44,6 +44,8 @@ class WindowState:
     """What was set aside, by reason."""
     reason: str = ""
     """Why there is nothing to compare: `no requests`; empty when there are rows."""
+    model: str = ""
+    """The model whose version it is; empty: unknown."""
     baseline: str = ""
     """Digest of the baseline whose layout the profile has; empty: none was known when it was opened."""
     profile: bytes = b""

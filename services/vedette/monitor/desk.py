@@ -1,0 +1,258 @@
+"""What people do at the monitor: monitors, their windows and results; the other parts stand beside, as `Desk`.
+
+Rule: methods are plain, block on the store, and take and give the values of core; http.py and rpc.py only render.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any
+
+from vedette.core.clock import Clock
+from vedette.core.errors import Conflict, InvalidArgument, NotFound
+from vedette.core.models import check_name
+from vedette.core.monitors import CONSTRAINTS_FILE, CheckResult, Execution, ExecutionStatus, Monitor, MonitorStatus
+from vedette.monitor import alerts
+from vedette.monitor.alert_list import Alerts
+from vedette.monitor.alerts import check_rule
+from vedette.monitor.baselines import Baselines
+from vedette.monitor.checks import make_check
+from vedette.monitor.execution_files import check_file_name, execution_files
+from vedette.monitor.labels import Labels
+from vedette.monitor.receivers import Webhooks
+from vedette.monitor.references import References
+from vedette.monitor.reports import Reports
+from vedette.monitor.scores import Scores
+from vedette.monitor.segments import MAX_SEGMENTS
+from vedette.monitor.windows import check_pace
+from vedette.ports.monitors import MonitorSnapshot, MonitorStore
+from vedette.profiles import Profile
+
+MAX_MONITORS = 1_000
+MAX_CHECKS = 50
+MAX_WEBHOOKS = 20
+_MAX_TEXT = 1_000
+
+
+@dataclass(frozen=True, slots=True)
+class Desk:
+    """The parts of the monitor that its transports call."""
+
+    monitors: Monitors
+    executions: Results
+    labels: Labels
+    alerts: Alerts
+    webhooks: Webhooks
+    baselines: Baselines
+    reports: Reports
+
+
+def check_monitor(monitor: Monitor) -> None:
+    """Refuse settings that can never work. Whether endpoint, baseline and webhooks exist is not asked.
+
+    Raises:
+        InvalidArgument: naming the setting.
+    """
+    check_name(monitor.name, "monitor name")
+    check_name(monitor.endpoint, "endpoint name")
+    check_name(monitor.baseline, "baseline name")
+    check_pace(monitor.window_s, monitor.lateness_s, monitor.schedule)
+    check_rule(monitor.alert)
+    if not 1 <= len(monitor.checks) <= MAX_CHECKS:
+        raise InvalidArgument(f"a monitor has 1 to {MAX_CHECKS} checks")
+    if len({repr(settings) for settings in monitor.checks}) < len(monitor.checks):
+        raise InvalidArgument("a check stands there twice")
+    for settings in monitor.checks:
+        make_check(settings)
+    if not 0 <= monitor.min_rows <= 10**9:
+        raise InvalidArgument("min_rows must be from 0 to 1000000000")
+    if len(monitor.segments) > MAX_SEGMENTS or len(set(monitor.segments)) < len(monitor.segments):
+        raise InvalidArgument(f"segments are at most {MAX_SEGMENTS} different features")
+    if not all(0 < len(name) <= _MAX_TEXT and "=" not in name for name in monitor.segments):
+        raise InvalidArgument("a segment is the name of a feature, without '='")
+    if len(monitor.webhooks) > MAX_WEBHOOKS:
+        raise InvalidArgument(f"a monitor tells at most {MAX_WEBHOOKS} webhooks")
+    for name in monitor.webhooks:
+        check_name(name, "webhook name")
+
+
+class Monitors:
+    """Monitors as people see them. `changed` hears of every change."""
+
+    def __init__(
+        self, store: MonitorStore, references: References, *, clock: Clock, scores: Scores, changed: Callable[[], None]
+    ) -> None:
+        self._store = store
+        self._references = references
+        self._clock = clock
+        self._scores = scores
+        self._changed = changed
+
+    def create(self, monitor: Monitor) -> Monitor:
+        """Begin to watch. The endpoint need not exist yet: the monitor is `Pending` until it does."""
+        check_monitor(monitor)
+        now = self._clock.time()
+        fresh = replace(monitor, status=MonitorStatus.PENDING, reason="", created_at=now, updated_at=now)
+        with self._store.transaction() as tx:
+            if len(tx.monitors(limit=MAX_MONITORS)[0]) >= MAX_MONITORS:
+                raise Conflict(f"there are {MAX_MONITORS} monitors, which is as many as there may be")
+            fresh = self.judged(fresh)
+            tx.insert_monitor(fresh)
+        self._changed()
+        return fresh
+
+    def get(self, name: str) -> Monitor:
+        """One monitor."""
+        with self._store.read() as snapshot:
+            return snapshot.monitor(name)
+
+    def page(
+        self, *, limit: int, page_token: str = "", endpoint: str = "", status: MonitorStatus | None = None
+    ) -> tuple[list[Monitor], str]:
+        """By name; with `status` a page may be short before the last."""
+        with self._store.read() as snapshot:
+            found, following = snapshot.monitors(limit=limit, after=page_token, endpoint=endpoint)
+        return [monitor for monitor in found if status in {None, monitor.status}], following
+
+    def update(self, monitor: Monitor) -> Monitor:
+        """Replace the settings; windows that would be cut otherwise begin anew. A paused monitor stays paused."""
+        check_monitor(monitor)
+        with self._store.transaction() as tx:
+            before = tx.monitor(monitor.name)
+            after = replace(monitor, status=before.status, reason=before.reason, created_at=before.created_at)
+            after = self.judged(replace(after, updated_at=self._clock.time()))
+            tx.update_monitor(after)
+        self._changed()
+        return after
+
+    def delete(self, name: str) -> None:
+        """Delete the monitor with its executions and alerts."""
+        with self._store.transaction() as tx:
+            monitor = tx.monitor(name)
+            alerts.retire(tx.alerts, monitor, self._clock.time())
+            tx.delete_monitor(name)
+        self._scores.forget(name)
+        self._changed()
+
+    def pause(self, name: str) -> Monitor:
+        """Evaluate nothing until `resume`; open windows are dropped."""
+        return self._switch(name, MonitorStatus.STOPPED)
+
+    def resume(self, name: str) -> Monitor:
+        """Evaluate again."""
+        return self._switch(name, MonitorStatus.PENDING)
+
+    def _switch(self, name: str, status: MonitorStatus) -> Monitor:
+        with self._store.transaction() as tx:
+            before = tx.monitor(name)
+            paused = before.status is MonitorStatus.STOPPED
+            if paused == (status is MonitorStatus.STOPPED):
+                return before
+            after = replace(before, status=status, reason="", updated_at=self._clock.time())
+            after = self.judged(after)
+            tx.update_monitor(after)
+        self._changed()
+        return after
+
+    def judged(self, monitor: Monitor) -> Monitor:
+        """The monitor with the status that is true of it now: what is missing makes it `Pending`."""
+        if monitor.status is MonitorStatus.STOPPED:
+            return monitor
+        reason = self._references.missing(monitor.endpoint, monitor.baseline)
+        status = MonitorStatus.PENDING if reason else MonitorStatus.SCHEDULED
+        return replace(monitor, status=status, reason=reason)
+
+
+class Results:
+    """Windows and what came of them."""
+
+    def __init__(self, store: MonitorStore, references: References, *, clock: Clock) -> None:
+        self._store = store
+        self._references = references
+        self._clock = clock
+
+    def page(
+        self,
+        monitor: str,
+        *,
+        limit: int,
+        page_token: str = "",
+        status: ExecutionStatus | None = None,
+        since: float = 0.0,
+    ) -> tuple[list[Execution], str]:
+        """Executions of a monitor, newest window first. `NotFound` when there is no such monitor."""
+        with self._store.read() as snapshot:
+            snapshot.monitor(monitor)
+            return snapshot.executions(limit=limit, after=page_token, monitor=monitor, status=status, since=since)
+
+    def get(self, execution_id: str) -> Execution:
+        """One execution."""
+        with self._store.read() as snapshot:
+            return snapshot.execution(execution_id)
+
+    def file(self, execution_id: str, name: str) -> bytes:
+        """One of SageMaker's files of an execution. `NotFound` when what it is made of is not kept any more."""
+        check_file_name(name)
+        with self._store.read() as snapshot:
+            execution = snapshot.execution(execution_id)
+            profile = _profile(snapshot, execution_id)
+            baseline = snapshot.monitor(execution.monitor).baseline
+        constraints = self._references.document(execution.endpoint, execution.version, baseline, CONSTRAINTS_FILE)
+        files = execution_files(execution, profile, constraints)
+        if name not in files:
+            raise NotFound(f"execution {execution_id!r} has no {name} (any more)")
+        return files[name]
+
+    def violations(
+        self,
+        *,
+        limit: int,
+        page_token: str = "",
+        monitor: str = "",
+        endpoint: str = "",
+        feature: str = "",
+        since: float = 0.0,
+    ) -> tuple[list[tuple[Execution, CheckResult]], str]:
+        """Violated results with their windows, newest first; a page holds those of `limit` executions."""
+        with self._store.read() as snapshot:
+            found, following = snapshot.executions(
+                limit=limit,
+                after=page_token,
+                monitor=monitor,
+                endpoint=endpoint,
+                status=ExecutionStatus.WITH_VIOLATIONS,
+                since=since,
+            )
+        pairs = [(execution, result) for execution in found for result in execution.violations]
+        return [pair for pair in pairs if feature in {"", pair[1].feature}], following
+
+    def windows(self, monitor: str) -> list[dict[str, Any]]:
+        """The open windows as of the last commit, with how far event time has come and how far it is behind."""
+        with self._store.read() as snapshot:
+            endpoint = snapshot.monitor(monitor).endpoint
+            states = snapshot.windows(monitor=monitor, profiles=False)
+            note = snapshot.note("endpoint", endpoint)
+        watermark = float(note) if note else None
+        lag = max(0.0, self._clock.time() - watermark) if watermark is not None else None
+        return [
+            {
+                "variant": state.key.variant,
+                "version": state.key.version,
+                "segment": state.key.segment,
+                "start": state.key.start,
+                "end": state.end,
+                "rows": state.rows,
+                "counts": state.counts,
+                "watermark": watermark,
+                "lag_s": lag,
+            }
+            for state in states
+        ]
+
+
+def _profile(snapshot: MonitorSnapshot, execution_id: str) -> Profile | None:
+    try:
+        return Profile.from_bytes(snapshot.profile(execution_id))
+    except NotFound:
+        return None

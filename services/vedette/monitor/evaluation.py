@@ -1,0 +1,164 @@
+"""One window judged: its profile, the baseline and the monitor's checks make an execution. Blocks; no I/O of its own.
+
+Rule: there is always a result. A check that fails takes only itself down, and says so by its name.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass, field, replace
+
+from vedette.core.errors import VedetteError
+from vedette.core.models import Signature
+from vedette.core.monitors import CheckResult, CheckSettings, Execution, ExecutionStatus, Monitor
+from vedette.monitor.checks import make_check
+from vedette.monitor.evidence import Evidence
+from vedette.monitor.outcomes import Outcomes, Predict
+from vedette.monitor.references import Reference
+from vedette.ports.monitors import WindowKey, WindowState
+from vedette.profiles import Profile
+
+log = logging.getLogger(__name__)
+
+QUALITY = frozenset({"bias", "cbpe", "dle", "model_quality"})
+"""Checks that look at ground truth: predictions are kept for them, and late labels have them made again."""
+ASKING = QUALITY | {"feature_attribution"}
+"""Checks that may ask the model itself."""
+MAX_RESULTS = 5_000
+_MAX_TEXT = 1_000
+_UNKNOWN = Signature(inputs=(), outputs=())
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """All that a window is judged by."""
+
+    state: WindowState
+    monitor: Monitor
+    signature: Signature = _UNKNOWN
+    reference: Reference | None = None
+    missing: str = ""
+    """Why there is no reference."""
+    outcomes: Outcomes | None = None
+    predict: Predict | None = field(default=None, compare=False)
+
+
+def execution_id(key: WindowKey) -> str:
+    """The id of the one result of a window: the same whenever it is evaluated."""
+    text = "\0".join((key.monitor, key.variant, key.version, key.segment, repr(key.start)))
+    return hashlib.sha256(text.encode(errors="surrogatepass")).hexdigest()[:32]
+
+
+def evaluate(case: Case, now: float) -> Execution:
+    """The first result of a window."""
+    reason = _nothing_to_compare(case)
+    if reason:
+        return _execution(case, now, [], reason)
+    results, failures = _run(case, case.monitor.checks)
+    return _execution(case, now, results, "; ".join(failures), failed=bool(failures))
+
+
+def evaluate_again(case: Case, previous: Execution, now: float) -> Execution:
+    """The result with the checks of ground truth made again, because labels came after it."""
+    labels = case.outcomes.labelled if case.outcomes else 0
+    if _nothing_to_compare(case):
+        return replace(previous, revision=previous.revision + 1, labels=labels, evaluated_at=now)
+    settings = [each for each in case.monitor.checks if each.check in QUALITY]
+    results, failures = _run(case, settings)
+    kept = [result for result in previous.results if result.check not in QUALITY]
+    fresh = _execution(case, now, [*kept, *results], "; ".join(failures), failed=bool(failures))
+    if previous.status is ExecutionStatus.FAILED and not failures:
+        fresh = replace(fresh, status=previous.status, reason=previous.reason)
+    return replace(fresh, revision=previous.revision + 1, rows=previous.rows, counts=previous.counts)
+
+
+def failed(state: WindowState, monitor: Monitor, reason: str, now: float) -> Execution:
+    """The result of a window that could not be evaluated at all."""
+    return _execution(Case(state, monitor), now, [], reason, failed=True)
+
+
+def _nothing_to_compare(case: Case) -> str:
+    state, least = case.state, max(1, case.monitor.min_rows)
+    if state.reason:
+        return state.reason
+    if not state.rows:
+        requests = state.counts.get("requests", 0)
+        return f"no rows: {requests} requests failed" if requests else "no rows"
+    if state.rows < least:
+        return f"too few rows: {state.rows} of at least {least}"
+    if case.reference is None:
+        return case.missing or f"no baseline {case.monitor.baseline!r}"
+    return case.reference.trouble
+
+
+def _run(case: Case, settings: Iterable[CheckSettings]) -> tuple[list[CheckResult], list[str]]:
+    reference = case.reference
+    evidence = Evidence(
+        window=Profile.from_bytes(case.state.profile) if case.state.profile else Profile(),
+        baseline=reference.profile if reference else None,
+        constraints=reference.constraints if reference else None,
+        signature=case.signature,
+        outcomes=case.outcomes,
+        predict=case.predict,
+        documents=reference.documents if reference else {},
+    )
+    results: list[CheckResult] = []
+    failures: list[str] = []
+    for each in settings:
+        try:
+            results += [_plain(result) for result in make_check(each).evaluate(evidence)]
+        except VedetteError as error:
+            failures.append(f"check {each.check!r} failed: {error.message[:_MAX_TEXT]}")
+        except Exception:
+            log.exception("a check failed unexpectedly", extra={"check": each.check, "monitor": case.monitor.name})
+            failures.append(f"check {each.check!r} failed: internal error, see the log of the monitor service")
+    return results[:MAX_RESULTS], failures
+
+
+def _plain(result: CheckResult) -> CheckResult:
+    """A result that every reader can take: finite numbers, bounded text."""
+    return replace(
+        result,
+        feature=_text(result.feature),
+        value=_finite(result.value),
+        threshold=_finite(result.threshold),
+        p_value=_finite(result.p_value),
+        description=_text(result.description),
+    )
+
+
+def _finite(value: float | None) -> float | None:
+    return float(value) if value is not None and math.isfinite(value) else None
+
+
+def _text(text: str) -> str:
+    return text[:_MAX_TEXT].replace("\0", "�").encode(errors="replace").decode()
+
+
+def _execution(case: Case, now: float, results: list[CheckResult], reason: str, *, failed: bool = False) -> Execution:
+    state, key = case.state, case.state.key
+    status = ExecutionStatus.COMPLETED
+    if any(result.outcome == "violated" for result in results):
+        status = ExecutionStatus.WITH_VIOLATIONS
+    if failed:
+        status = ExecutionStatus.FAILED
+    return Execution(
+        execution_id(key),
+        key.monitor,
+        state.endpoint,
+        key.variant,
+        key.version,
+        key.segment,
+        key.start,
+        state.end,
+        state.rows,
+        status,
+        tuple(results),
+        reason,
+        labels=case.outcomes.labelled if case.outcomes else 0,
+        counts={name: count for name, count in state.counts.items() if count},
+        evaluated_at=now,
+    )

@@ -1,0 +1,85 @@
+"""What a stored result sets off: SageMaker's files in their folder, and a report where there are violations.
+
+Rule: a result stands whether or not this works; files can be made again from the store.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+
+from vedette.core.errors import NotFound, VedetteError
+from vedette.core.monitors import CONSTRAINTS_FILE, Execution, Monitor
+from vedette.monitor.execution_files import ExecutionFolder, execution_files
+from vedette.monitor.references import References
+from vedette.monitor.reports import Reports, Samples
+from vedette.ports.monitors import MonitorStore
+from vedette.profiles import Profile
+
+log = logging.getLogger(__name__)
+
+_MAX_WAITING = 1_000
+
+
+class Publications:
+    """Writes files in the background. `offer` is called on the event loop."""
+
+    def __init__(self, store: MonitorStore, references: References, folder: ExecutionFolder) -> None:
+        self._store = store
+        self._references = references
+        self._folder = folder
+        self._waiting: asyncio.Queue[tuple[Execution, Monitor]] = asyncio.Queue(_MAX_WAITING)
+        self.reports: Reports | None = None
+
+    def offer(self, execution: Execution, monitor: Monitor) -> None:
+        """A result was stored."""
+        if self._waiting.full():
+            log.warning("files of an execution are not written: too many wait", extra={"execution": execution.id})
+        else:
+            self._waiting.put_nowait((execution, monitor))
+        if execution.violations and monitor.reports == "violations" and self.reports is not None:
+            self.reports.offer(execution.id)
+
+    async def run(self) -> None:
+        """Write until cancelled."""
+        while True:
+            execution, monitor = await self._waiting.get()
+            try:
+                await asyncio.to_thread(self._write, execution, monitor)
+            except (VedetteError, OSError) as error:
+                log.warning("files of an execution were not written", extra={"reason": str(error)})
+
+    def _write(self, execution: Execution, monitor: Monitor) -> None:
+        profile = self._profile(execution.id)
+        if profile is None:
+            return  # nothing was compared: an empty window leaves no files
+        constraints = self._references.document(
+            execution.endpoint, execution.version, monitor.baseline, CONSTRAINTS_FILE
+        )
+        alone = monitor.window_s >= 3600 and not monitor.segments
+        self._folder.write(execution, execution_files(execution, profile, constraints), alone=alone)
+
+    def _execution(self, execution_id: str) -> tuple[Execution, Monitor]:
+        with self._store.read() as snapshot:
+            execution = snapshot.execution(execution_id)
+            return execution, snapshot.monitor(execution.monitor)
+
+    def _profile(self, execution_id: str) -> Profile | None:
+        try:
+            with self._store.read() as snapshot:
+                return Profile.from_bytes(snapshot.profile(execution_id))
+        except NotFound:
+            return None
+
+    async def samples(self, execution_id: str) -> Samples:
+        """What a report of an execution compares.
+
+        Raises:
+            NotFound: the window's profile or its baseline is not kept any more.
+        """
+        execution, monitor = await asyncio.to_thread(self._execution, execution_id)
+        window = await asyncio.to_thread(self._profile, execution_id)
+        profile = self._references.profile(execution.endpoint, execution.version, monitor.baseline)
+        if window is None or profile is None:
+            raise NotFound(f"the profile of execution {execution_id!r}, or its baseline, is not kept (any more)")
+        return Samples(window.sample.columns(), profile.sample.columns())

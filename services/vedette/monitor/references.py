@@ -1,0 +1,266 @@
+"""What windows are judged by: signatures of model versions and their baselines, asked of the registry and remembered.
+
+Rule: what was known once is kept in the monitor's store, so that folding and evaluating go on while the registry is
+down. A baseline is asked for again after a while, because people replace it; a version never changes.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import msgspec
+
+from vedette.codec.captures import CaptureBatch
+from vedette.core.clock import Clock
+from vedette.core.errors import NotFound, Unavailable, VedetteError
+from vedette.core.models import ModelVersion, Signature
+from vedette.core.monitors import CONSTRAINTS_FILE, PROFILE_FILE, Baseline
+from vedette.core.ports import Change, Registry, Synced
+from vedette.monitor.constraints import Constraints, read_constraints
+from vedette.monitor.folding import Facts
+from vedette.ports.baselines import Baselines
+from vedette.ports.monitors import MonitorStore
+from vedette.profiles import Layout, Profile
+
+log = logging.getLogger(__name__)
+
+RECHECK_S = 15.0
+"""How long a baseline, or that there is none, is believed."""
+PATIENCE_S = 5.0
+"""How long folding waits for an answer that it has never had."""
+_WATCH_AGAIN_S = 2.0
+_UNNAMED = Signature(inputs=(), outputs=())
+BaselineKey = tuple[str, int, str]
+"""Model, version, name."""
+
+
+@dataclass(frozen=True, slots=True)
+class Reference:
+    """One baseline, read."""
+
+    baseline: Baseline
+    profile: Profile | None = None
+    layout: Layout | None = None
+    constraints: Constraints | None = None
+    documents: dict[str, bytes] = field(default_factory=dict)
+    """Its files, but the profile."""
+    trouble: str = ""
+    """Why it cannot be used; empty: it can."""
+
+
+@dataclass(slots=True)
+class _Belief:
+    """What is known of one baseline; `reference` None: there is none."""
+
+    reference: Reference | None
+    checked_at: float
+
+
+class References:
+    """Signatures and baselines by model version, and which endpoints there are."""
+
+    def __init__(
+        self, registry: Registry, baselines: Baselines, store: MonitorStore, *, clock: Clock, folder: Path
+    ) -> None:
+        self._registry = registry
+        self._baselines = baselines
+        self._store = store
+        self._clock = clock
+        self._folder = folder
+        self._versions: dict[tuple[str, int], ModelVersion] = {}
+        self._unknown: dict[tuple[str, int], float] = {}
+        self._beliefs: dict[BaselineKey, _Belief] = {}
+        self._endpoints: dict[str, tuple[str, tuple[int, ...]]] = {}
+        self.synced = False
+        """Whether the registry has said which endpoints there are."""
+
+    def restore(self) -> None:
+        """Remember what was known; damaged notes are asked for again. Blocks."""
+        with self._store.read() as snapshot:
+            versions, baselines = snapshot.notes("deployment"), snapshot.notes("baseline")
+        for text in versions.values():
+            with contextlib.suppress(msgspec.MsgspecError):
+                version = msgspec.json.decode(text, type=ModelVersion)
+                self._versions[version.model, version.version] = version
+        for text in baselines.values():
+            with contextlib.suppress(msgspec.MsgspecError):
+                baseline, files = msgspec.msgpack.decode(text, type=tuple[Baseline, dict[str, bytes]])
+                key = (baseline.model, baseline.version, baseline.name)
+                self._beliefs[key] = _Belief(read_reference(baseline, files), 0.0)
+
+    async def run(self) -> None:
+        """Follow which endpoints there are, until cancelled."""
+        revision = 0
+        while True:
+            try:
+                async for event in self._registry.watch(revision):
+                    revision = max(revision, event.revision)
+                    await self._heard(event)
+            except VedetteError as error:
+                log.debug("the registry is out of reach", extra={"reason": error.message})
+            await asyncio.sleep(_WATCH_AGAIN_S)
+
+    async def _heard(self, event: Change | Synced) -> None:
+        if isinstance(event, Synced):
+            self.synced = True
+            return
+        if event.deployment is None:
+            self._endpoints.pop(event.endpoint, None)
+            return
+        config = event.deployment.config
+        numbers = tuple({variant.version for variant in (*config.variants, *config.shadow_variants)})
+        self._endpoints[event.endpoint] = (config.model, numbers)
+        for version in event.deployment.versions:
+            await self._know(version)
+
+    def serving(self, endpoint: str) -> tuple[str, tuple[int, ...]] | None:
+        """The model and versions behind an endpoint; None: no such endpoint is known."""
+        return self._endpoints.get(endpoint)
+
+    def missing(self, endpoint: str, baseline: str) -> str:
+        """What a monitor of this endpoint with this baseline waits for, as far as is known; empty: nothing."""
+        serving = self._endpoints.get(endpoint)
+        if serving is None:
+            return f"endpoint {endpoint!r} does not exist yet" if self.synced else ""
+        model, versions = serving
+        beliefs = [self._beliefs.get((model, version, baseline)) for version in versions]
+        if beliefs and all(belief is not None and belief.reference is None for belief in beliefs):
+            numbers = ", ".join(f"{model}:{version}" for version in sorted(versions))
+            return f"there is no baseline {baseline!r} of {numbers} yet"
+        return ""
+
+    async def look_for(self, endpoint: str, baseline: str) -> None:
+        """Find out whether the versions behind the endpoint have this baseline."""
+        model, versions = self._endpoints.get(endpoint, ("", ()))
+        for version in versions:
+            await self.reference(model, version, baseline)
+
+    def document(self, endpoint: str, version: str, baseline: str, name: str) -> bytes | None:
+        """A file of the baseline that windows of this version are compared with, as far as it is known."""
+        reference = self._known(endpoint, version, baseline)
+        return reference.documents.get(name) if reference else None
+
+    def profile(self, endpoint: str, version: str, baseline: str) -> Profile | None:
+        """The profile of the baseline that windows of this version are compared with, as far as it is known."""
+        reference = self._known(endpoint, version, baseline)
+        return reference.profile if reference else None
+
+    def _known(self, endpoint: str, version: str, baseline: str) -> Reference | None:
+        model = self._endpoints.get(endpoint, ("", ()))[0]
+        number = int(version) if version.isdigit() else 0
+        for key, belief in list(self._beliefs.items()):
+            if key[0] == (model or key[0]) and key[1:] == (number, baseline) and belief.reference is not None:
+                return belief.reference
+        return None
+
+    async def facts(self, batch: CaptureBatch, names: Iterable[str]) -> Facts:
+        """What folding a batch takes, for monitors with these baselines."""
+        version = await self.version(batch.model, batch.version)
+        if version is None:
+            return Facts(_UNNAMED)
+        found = {}
+        for name in set(names):
+            reference = await self.reference(version.model, version.version, name)
+            if reference is not None and reference.layout is not None:
+                found[name] = (reference.baseline.digest, reference.layout)
+        return Facts(version.signature, version.model, found)
+
+    async def version(self, model: str, version: str) -> ModelVersion | None:
+        """The model version that a capture names; None when nobody knows it now."""
+        if not (version.isascii() and version.isdigit() and len(version) < 10):
+            return None
+        key = (model, int(version))
+        if key in self._versions:
+            return self._versions[key]
+        now = self._clock.monotonic()
+        if now < self._unknown.get(key, -1.0):
+            return None
+        try:
+            async with asyncio.timeout(PATIENCE_S):
+                found = await self._baselines.version(*key)
+        except (VedetteError, TimeoutError):
+            if len(self._unknown) > 1_000:
+                self._unknown.clear()
+            self._unknown[key] = now + RECHECK_S
+            return None
+        await self._know(found)
+        return found
+
+    async def _know(self, version: ModelVersion) -> None:
+        key = (version.model, version.version)
+        if key not in self._versions:
+            self._versions[key] = version
+            await asyncio.to_thread(self._note, "deployment", f"{key[0]}:{key[1]}", msgspec.json.encode(version))
+
+    async def reference(self, model: str, version: int, name: str) -> Reference | None:
+        """The version's baseline of this name as far as it is known; None when there is none."""
+        key = (model, version, name)
+        belief = self._beliefs.get(key)
+        now = self._clock.monotonic()
+        if belief is not None and belief.checked_at and now - belief.checked_at < RECHECK_S:
+            return belief.reference
+        try:
+            async with asyncio.timeout(PATIENCE_S):
+                reference = await self._ask(key, belief)
+        except NotFound:
+            reference = None
+        except (VedetteError, TimeoutError):
+            reference = belief.reference if belief else None
+        self._beliefs[key] = _Belief(reference, now or 1e-9)
+        return reference
+
+    async def _ask(self, key: BaselineKey, belief: _Belief | None) -> Reference:
+        baseline = await self._baselines.baseline(*key)
+        if belief is not None and belief.reference is not None and belief.reference.baseline == baseline:
+            return belief.reference
+        files = {file.path: await self._baselines.baseline_file(baseline, file.path) for file in baseline.files}
+        note = msgspec.msgpack.encode((baseline, files))
+        await asyncio.to_thread(self._note, "baseline", f"{key[0]}:{key[1]}/{key[2]}", note)
+        return await asyncio.to_thread(read_reference, baseline, files)
+
+    def _note(self, kind: str, key: str, value: bytes) -> None:
+        try:
+            with self._store.transaction() as tx:
+                tx.put_note("deployment" if kind == "deployment" else "baseline", key, value)
+        except Unavailable as error:  # it is asked for again after the next start
+            log.warning("what the registry said was not remembered", extra={"reason": error.message})
+
+    async def graph(self, version: ModelVersion) -> Path | None:
+        """The folder with the version's verified files; None when they are not here and cannot be had."""
+        folder = self._folder / version.digest
+        if folder.is_dir():
+            return folder
+        draft = self._folder / f".{version.digest}"
+        try:
+            await asyncio.to_thread(_empty, draft)
+            async with asyncio.timeout(60.0):
+                await self._registry.fetch(version, draft)
+            await asyncio.to_thread(draft.rename, folder)
+        except (VedetteError, TimeoutError, OSError) as error:
+            log.warning("the model could not be fetched", extra={"reason": str(error)})
+            return None
+        return folder
+
+
+def read_reference(baseline: Baseline, files: dict[str, bytes]) -> Reference:
+    """The baseline's files as checks take them; what cannot be read is told in `trouble`."""
+    documents = {name: data for name, data in files.items() if name != PROFILE_FILE}
+    try:
+        profile = Profile.from_bytes(files[PROFILE_FILE])
+        constraints = read_constraints(files[CONSTRAINTS_FILE])
+    except KeyError as error:
+        return Reference(baseline, documents=documents, trouble=f"the baseline has no file {error.args[0]}")
+    except VedetteError as error:
+        return Reference(baseline, documents=documents, trouble=f"the baseline cannot be read: {error.message}")
+    return Reference(baseline, profile, Layout.of(profile), constraints, documents)
+
+
+def _empty(folder: Path) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    for file in folder.iterdir():
+        file.unlink()
