@@ -141,9 +141,10 @@ def test_messages_are_bounded() -> None:
 def test_no_bytes_break_the_reader(value: bytes) -> None:
     """They are announcements or an error of one kind."""
     try:
-        assert read_announcements(value) == []
-    except InvalidArgument as error:
-        assert error.message.startswith("not an announced alert")
+        found = read_announcements(value)
+    except InvalidArgument:
+        return
+    assert found == []
 
 
 async def test_one_source_cannot_fill_the_store(monkeypatch: pytest.MonkeyPatch) -> None:

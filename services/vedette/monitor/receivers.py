@@ -26,6 +26,7 @@ OVERLAP_S = 86_400.0
 MAX_WEBHOOKS = 100
 HIDDEN = "(hidden)"
 """What stands for the value of a header of one's own."""
+_FORMATS: dict[str, WebhookFormat] = {name: name for name in get_args(WebhookFormat)}
 _MAX_HEADERS = 20
 _HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]{1,100}")
 _HEADER_VALUE = re.compile(r"[\x21-\x7e]([\x20-\x7e]{0,1022}[\x21-\x7e])?")
@@ -54,7 +55,7 @@ class Webhooks:
         self._overlap_s = overlap_s
 
     async def create(
-        self, name: str, url: str, *, format: WebhookFormat = "cloudevents", headers: Mapping[str, str] | None = None
+        self, name: str, url: str, *, format: str = "cloudevents", headers: Mapping[str, str] | None = None
     ) -> tuple[Webhook, str]:
         """Add a receiver; returns it with its signing secret, which nobody is shown again.
 
@@ -63,11 +64,11 @@ class Webhooks:
             AlreadyExists: the name is taken.
         """
         check_name(name, "webhook name")
-        if format not in get_args(WebhookFormat):
-            raise InvalidArgument(f"a webhook's format is one of {', '.join(get_args(WebhookFormat))}")
+        if format not in _FORMATS:
+            raise InvalidArgument(f"a webhook's format is one of {', '.join(_FORMATS)}")
         own = _checked(headers or {})
         await asyncio.to_thread(self._guard.check, url)
-        webhook = Webhook(name, url, format, created_at=self._clock.time(), headers=own)
+        webhook = Webhook(name, url, _FORMATS[format], created_at=self._clock.time(), headers=own)
         return await asyncio.to_thread(self._insert, webhook)
 
     def _insert(self, webhook: Webhook) -> tuple[Webhook, str]:
