@@ -463,6 +463,21 @@ def test_a_sender_that_was_made_and_never_run_holds_nothing() -> None:
     assert Answer().error == ""
 
 
+async def test_a_sender_can_be_run_again() -> None:
+    """After it was stopped, as after a failure."""
+    async with Receiver() as receiver:
+        post = Post()
+        post.add("w", receiver.url)
+        sender = WebhookSender(post.store, open_guard(), clock=post.clock)
+        for name in ("d1", "d2"):
+            task = asyncio.create_task(sender.run())
+            post.post(name)
+            sender.wake()
+            assert (await post.ended(name)).state is DELIVERED
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+
+
 def room(post: Post, **names: Any) -> Webhooks:
     """Webhooks over a store, with a resolver that knows `hooks.example` as public."""
     guard = AddressGuard(resolver=Names({"hooks.example": ["93.184.215.14"], **names}))

@@ -269,4 +269,8 @@ def _allowed(entry: str) -> _Allowed:
     try:
         return _Allowed(ipaddress.ip_network(text), port)
     except ValueError:
+        pass  # a name
+    try:
         return _Allowed(_host(text), port)
+    except InvalidArgument:
+        raise refusal from None

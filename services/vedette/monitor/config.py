@@ -10,6 +10,8 @@ from pathlib import Path
 from pydantic import Field, field_validator
 
 from vedette.chassis.config import ServiceSettings
+from vedette.core.errors import InvalidArgument
+from vedette.monitor.addresses import PORTS, AddressGuard
 
 DAY_S = 86_400.0
 
@@ -63,8 +65,10 @@ class MonitorSettings(ServiceSettings):
     """Disk that archived captures may take; the oldest hours go first."""
     max_reports: int = Field(default=200, ge=0)
     """Reports that are kept; the oldest go first."""
-    webhook_hosts: tuple[str, ...] = ()
+    webhook_allowed_hosts: tuple[str, ...] = ()
     """Private hosts that webhooks may reach all the same: names, addresses or networks, with or without a port."""
+    webhook_ports: tuple[int, ...] = PORTS
+    """Ports on which webhooks may reach other hosts."""
     public_url: str = ""
     """Address under which people reach this service, for links in notifications; empty: its own."""
     repeat_s: float = Field(default=0.0, ge=0)
@@ -75,4 +79,13 @@ class MonitorSettings(ServiceSettings):
     def _one(cls, value: int) -> int:
         if value != 1:
             raise ValueError("the monitor has exactly one worker, because all windows are folded in one place")
+        return value
+
+    @field_validator("webhook_allowed_hosts")
+    @classmethod
+    def _hosts(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        try:
+            AddressGuard(allowed_hosts=value)
+        except InvalidArgument as error:
+            raise ValueError(error.message) from None
         return value

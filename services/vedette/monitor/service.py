@@ -62,7 +62,7 @@ def build(config: MonitorSettings, ports: MonitorPorts) -> Service:
     folder = config.data_dir / "monitor"
     references = References(ports.registry, ports.baselines, store, clock=clock, folder=folder / "models")
     index = PredictionIndex()
-    guard = AddressGuard(allowed_hosts=config.webhook_hosts)
+    guard = AddressGuard(allowed_hosts=config.webhook_allowed_hosts, ports=config.webhook_ports)
     sender = WebhookSender(store, guard, clock=clock, metrics=metrics, public_url=config.public_url)
     files = ExecutionFolder(folder / "results", retention_s=config.execution_retention_s)
     publications = Publications(store, references, files)

@@ -103,7 +103,8 @@ class WebhookSender:
         self._lease_margin_s = lease_margin_s
         self._jitter = jitter
         self._tls = tls
-        self._resolving = ThreadPoolExecutor(_RESOLVER_THREADS, thread_name_prefix="webhook-resolver")
+        self._resolving: ThreadPoolExecutor | None = None
+        """Threads of its own, so that slow name servers keep nobody from the store; None: not running."""
         self._sending: dict[asyncio.Task[None], str] = {}
         self._news = asyncio.Event()
 
@@ -119,6 +120,7 @@ class WebhookSender:
             trust_env=False,  # a proxy of the environment would connect wherever it likes
             limits=httpx.Limits(max_keepalive_connections=0),
         )
+        self._resolving = ThreadPoolExecutor(_RESOLVER_THREADS, thread_name_prefix="webhook-resolver")
         try:
             async with transport:
                 while True:
