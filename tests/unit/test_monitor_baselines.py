@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import json
-import threading
+import signal
 from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
 
-from vedette.core.errors import Cancelled, InvalidArgument, NotFound, TooLarge, Unavailable
+from vedette.core.errors import DeadlineExceeded, Internal, InvalidArgument, NotFound, Overloaded, TooLarge, Unavailable
 from vedette.core.models import Signature, TensorSpec
 from vedette.core.monitors import CONSTRAINTS_FILE, PROFILE_FILE, STATISTICS_FILE
 from vedette.monitor import baselines as building
@@ -104,31 +104,62 @@ async def test_the_version_is_asked_for_before_the_data_is_read(baselines: Basel
 async def test_a_caller_who_goes_away_ends_the_work(
     baselines: Baselines, registry: MemoryRegistry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """At the next chunk; the data is gone and the next caller gets a turn."""
-    begun, going, ended = asyncio.Event(), threading.Event(), threading.Event()
-    loop, build = asyncio.get_running_loop(), building.build
+    """The child is ended with its caller; the data is gone and the next caller gets a turn."""
+    begun = asyncio.Event()
+    children: list[asyncio.subprocess.Process] = []
+    start = asyncio.create_subprocess_exec
 
-    def slow(data: object, signature: Signature, **options: object) -> object:
-        loop.call_soon_threadsafe(begun.set)
-        going.wait(10)
-        try:
-            return build(data, signature, **options)  # type: ignore[arg-type]
-        except Cancelled:
-            ended.set()
-            raise
+    async def noted(*command: str, **options: object) -> asyncio.subprocess.Process:
+        children.append(await start(*command, **options))  # type: ignore[arg-type]
+        begun.set()
+        return children[-1]
 
-    monkeypatch.setattr(building, "build", slow)
+    monkeypatch.setattr(building.asyncio, "create_subprocess_exec", noted)
     task = asyncio.create_task(baselines.create("m", 1, format="csv", chunks=stream(CSV)))
     await asyncio.wait_for(begun.wait(), 10)
     task.cancel()
-    await asyncio.sleep(0)
-    going.set()
     with pytest.raises(asyncio.CancelledError):
         await task
-    assert ended.is_set()
+    assert children[0].returncode == -signal.SIGKILL
     assert (registry.baselines, left(tmp_path)) == ({}, [])
-    monkeypatch.setattr(building, "build", build)
     assert (await baselines.create("m", 1, format="csv", chunks=stream(CSV))).rows == 2
+
+
+async def test_a_build_that_takes_too_long_is_ended(registry: MemoryRegistry, tmp_path: Path) -> None:
+    """Starting the child alone takes longer than this; nothing stays."""
+    made = Baselines(registry, folder=tmp_path / "spool", max_bytes=10_000, timeout_s=0.01)
+    made.prepare()
+    with pytest.raises(DeadlineExceeded, match="took over"):
+        await made.create("m", 1, format="csv", chunks=stream(CSV))
+    assert (registry.baselines, left(tmp_path)) == ({}, [])
+
+
+async def test_a_build_that_takes_too_much_memory_is_refused(registry: MemoryRegistry, tmp_path: Path) -> None:
+    """The child's address space is limited; the caller reads words, not a trace."""
+    made = Baselines(registry, folder=tmp_path / "spool", max_bytes=10_000_000, memory_bytes=1 << 20)
+    made.prepare()
+    with pytest.raises((TooLarge, Internal)) as failure:
+        await made.create("m", 1, format="csv", chunks=stream(b"a,b\n" + b"1,2\n" * 1_000_000))
+    assert "Traceback" not in failure.value.message
+    assert left(tmp_path) == []
+
+
+async def test_only_a_few_wait_with_their_data(baselines: Baselines) -> None:
+    """One more is told to come again, before a byte of it is read."""
+    gate = asyncio.Event()
+
+    async def held() -> AsyncIterator[bytes]:
+        yield CSV
+        await gate.wait()
+
+    waiting = [asyncio.create_task(baselines.create("m", 1, f"b{n}", format="csv", chunks=held())) for n in range(4)]
+    for _ in range(1000):  # each asks the registry first
+        await asyncio.sleep(0)
+    assert baselines._asked == 4
+    with pytest.raises(Overloaded):
+        await baselines.create("m", 1, format="csv", chunks=stream(CSV))
+    gate.set()
+    assert {made.name for made in await asyncio.gather(*waiting)} == {"b0", "b1", "b2", "b3"}
 
 
 async def test_what_a_killed_process_left_is_cleared(baselines: Baselines, tmp_path: Path) -> None:

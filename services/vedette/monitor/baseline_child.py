@@ -3,7 +3,7 @@
 The folder holds `data` and `job.json` (format and signature); the child leaves the baseline's files in `files` and
 `result.json`: rows and columns, or the error that the caller reads.
 
-Rule: started by `baseline_jobs` only; it reads nothing but its folder and speaks to nobody.
+Rule: started by `baselines` only; it reads nothing but its folder and speaks to nobody.
 """
 
 from __future__ import annotations
@@ -26,6 +26,9 @@ class Job(msgspec.Struct):
 
     format: str
     signature: Signature
+    target: str
+    names: tuple[str, ...]
+    """The features in order, for data that does not name them."""
     memory_bytes: int
 
 
@@ -44,8 +47,8 @@ def main(folder: Path) -> int:
     resource.setrlimit(resource.RLIMIT_AS, (job.memory_bytes, job.memory_bytes))
     os.nice(10)
     try:
-        data = open_dataset(folder / "data", job.format, names=job.signature.feature_names)
-        result = _kept(build(data, job.signature), folder / "files")
+        data = open_dataset(folder / "data", job.format, names=job.names)
+        result = _kept(build(data, job.signature, target=job.target), folder / "files")
     except VedetteError as error:
         result = Result(code=error.code, message=error.message)
     except MemoryError:

@@ -1,35 +1,64 @@
 """Baselines on request: reference data comes in as a stream, a baseline of the model version is kept in the registry.
 
-Rule: the version is asked for before a byte is received, the data never stays, and one baseline is computed at a time,
-in a thread, so that memory is bounded by one of them.
+Rule: the version is asked for before a byte is received, the data never stays, and a parser of strangers' files never
+runs in the monitor's own process: one baseline is computed at a time, in a child process with limits.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import logging
+import os
 import shutil
-import threading
-from collections.abc import AsyncIterable
+import signal
+import sys
+from collections.abc import AsyncIterable, AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 
-from vedette.core.errors import Cancelled, InvalidArgument
+import msgspec
+
+from vedette.core.errors import DeadlineExceeded, Internal, InvalidArgument, Overloaded, error_from_code
 from vedette.core.models import Signature, check_name
-from vedette.core.monitors import Baseline
-from vedette.monitor.baseline import BuiltBaseline, build, expected_columns
-from vedette.monitor.datasets import FORMATS, disk_errors, open_dataset, spooled
+from vedette.core.monitors import CONSTRAINTS_FILE, PROFILE_FILE, STATISTICS_FILE, Baseline
+from vedette.monitor.baseline import expected_columns
+from vedette.monitor.baseline_child import Job, Result
+from vedette.monitor.datasets import FORMATS, disk_errors, spooled
 from vedette.ports import baselines
 
+log = logging.getLogger(__name__)
+
 DEFAULT_NAME = "default"
+MAX_WAITING = 4
+_PASSED_ON = ("PATH", "LD_LIBRARY_PATH", "VIRTUAL_ENV", "PYTHONPATH", "TMPDIR")
+"""All that the child sees of our environment."""
+
+Files = dict[str, bytes]
 
 
 class Baselines:
-    """Computes baselines; `folder` is where data lies meanwhile, `max_bytes` how much of it there may be."""
+    """Computes baselines; `folder` is where data lies meanwhile, `max_bytes` how much of it there may be.
 
-    def __init__(self, registry: baselines.Baselines, *, folder: Path, max_bytes: int) -> None:
+    A build may take `memory_bytes` of address space and `timeout_s`; `MAX_WAITING` requests may wait for theirs.
+    """
+
+    def __init__(
+        self,
+        registry: baselines.Baselines,
+        *,
+        folder: Path,
+        max_bytes: int,
+        memory_bytes: int = 4 << 30,
+        timeout_s: float = 3600.0,
+    ) -> None:
         self._registry = registry
         self._folder = folder
         self._max_bytes = max_bytes
+        self._memory_bytes = memory_bytes
+        self._timeout_s = timeout_s
         self._turn = asyncio.Semaphore(1)
+        self._asked = 0
 
     def prepare(self) -> None:
         """Make the folder and clear what a killed process left in it; call once before anything else. Blocks."""
@@ -54,38 +83,67 @@ class Baselines:
             NotFound: there is no such version.
             InvalidArgument: the data is no table of this format, or does not fit the version's signature.
             TooLarge: the data is over a limit.
+            Overloaded: several baselines wait to be made. DeadlineExceeded: reading the data takes too long.
         """
         check_name(model, "model name")
         check_name(name, "baseline name")
         if format not in FORMATS:
             raise InvalidArgument(f"format {format[:40]!r} is none of {', '.join(FORMATS)}")
         signature = (await self._registry.version(model, version)).signature
-        async with spooled(chunks, self._folder, max_bytes=self._max_bytes) as path, self._turn:
-            built = await _in_thread(path, format, signature, target)
-        return await self._registry.put_baseline(
-            model, version, name, built.files, rows=built.rows, columns=built.columns
-        )
+        async with self._place(), spooled(chunks, self._folder, max_bytes=self._max_bytes) as path, self._turn:
+            files, result = await self._built(path.parent, format, signature, target)
+        return await self._registry.put_baseline(model, version, name, files, rows=result.rows, columns=result.columns)
+
+    @asynccontextmanager
+    async def _place(self) -> AsyncIterator[None]:
+        """One of the few places of requests under way, whose data lies on the disk."""
+        if self._asked >= MAX_WAITING:
+            raise Overloaded("several baselines are being made; try again later")
+        self._asked += 1
+        try:
+            yield
+        finally:
+            self._asked -= 1
+
+    async def _built(self, folder: Path, format: str, signature: Signature, target: str) -> tuple[Files, Result]:
+        """Run the child over the folder's data."""
+        job = Job(format, signature, target, _names(signature), self._memory_bytes)
+        await asyncio.to_thread((folder / "job.json").write_bytes, msgspec.json.encode(job))
+        said = await _run_child(folder, self._timeout_s)
+        try:
+            result = msgspec.json.decode(await asyncio.to_thread((folder / "result.json").read_bytes), type=Result)
+        except (OSError, msgspec.MsgspecError):
+            log.error("building a baseline failed", extra={"said": said[-2000:].decode(errors="replace")})
+            raise Internal("the baseline could not be built; see the log of the monitor") from None
+        if result.code:
+            raise error_from_code(result.code, result.message)
+        return await asyncio.to_thread(_files, folder / "files"), result
 
 
-async def _in_thread(path: Path, format: str, signature: Signature, target: str) -> BuiltBaseline:
-    """Build beside the event loop; a caller who goes away ends it at the next chunk."""
-    gone = threading.Event()
-
-    def check(_rows: int, _pass: int) -> None:
-        if gone.is_set():
-            raise Cancelled("the caller has gone")
-
-    def run() -> BuiltBaseline:
-        data = open_dataset(path, format, names=_names(signature))
-        return build(data, signature, target=target, progress=check)
-
-    task = asyncio.ensure_future(asyncio.to_thread(run))
+async def _run_child(folder: Path, timeout_s: float) -> bytes:
+    """Run the child to its end, or end it with the caller; returns what it wrote to standard error."""
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-P", "-m", "vedette.monitor.baseline_child", str(folder)),
+        env={key: os.environ[key] for key in _PASSED_ON if key in os.environ} | {"OMP_NUM_THREADS": "1"},
+        stdin=asyncio.subprocess.DEVNULL,
+        stdout=asyncio.subprocess.DEVNULL,
+        stderr=asyncio.subprocess.PIPE,
+        start_new_session=True,
+    )
     try:
-        return await asyncio.shield(task)
-    except asyncio.CancelledError:
-        gone.set()
-        await asyncio.wait({task})  # the data must not go while it is read
-        raise
+        _, said = await asyncio.wait_for(process.communicate(), timeout_s)
+    except TimeoutError:
+        raise DeadlineExceeded(f"reading the data took over {timeout_s:g} s") from None
+    finally:
+        if process.returncode is None:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+            await process.wait()
+    return said
+
+
+def _files(folder: Path) -> Files:
+    return {name: (folder / name).read_bytes() for name in (STATISTICS_FILE, CONSTRAINTS_FILE, PROFILE_FILE)}
 
 
 def _names(signature: Signature) -> tuple[str, ...]:
