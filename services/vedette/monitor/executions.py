@@ -165,8 +165,7 @@ class Executions:
         case = Case(state, monitor)
         if not state.rows:
             return case, None
-        serving = self._references.serving(monitor.endpoint)
-        model = state.model or (serving[0] if serving else "")
+        model = state.model or self._references.model_of(monitor.endpoint)
         version = await self._references.version(model, state.key.version) if model else None
         if version is None:
             return replace(case, missing="the model version is not known to the registry (any more)"), None

@@ -60,9 +60,11 @@ class PredictionIndex:
 
     def find(self, tx: MonitorSnapshot, endpoint: str, ids: Sequence[str]) -> tuple[NDArray[np.bool_], list[WindowKey]]:
         """Which of the ids have a kept prediction, and the windows of those. Blocks."""
-        wanted = text_hashes(ids)
         found = np.zeros(len(ids), np.bool_)
-        windows = []
+        windows: list[WindowKey] = []
+        if not len(ids):
+            return found, windows
+        wanted = text_hashes(ids)
         with self._lock:
             if endpoint not in self._windows:
                 self._fill(tx, endpoint)
@@ -152,9 +154,11 @@ class Labels:
             return counts
         with self._store.transaction() as tx:
             watched = bool(tx.monitors(limit=1, endpoint=endpoint)[0])
-            tx.put_labels(endpoint, labels, keep=self._limits.labels)
-            found, windows = self._index.find(tx, endpoint, [label.id for label in labels])
-            tx.reopen(windows, at=now)
+            known = tx.labels(endpoint, {label.id for label in labels})
+            news = [label for label in labels if label.id not in known or known[label.id].value != label.value]
+            tx.put_labels(endpoint, news, keep=self._limits.labels)
+            found, _ = self._index.find(tx, endpoint, [label.id for label in labels])
+            tx.reopen(self._index.find(tx, endpoint, [label.id for label in news])[1], at=now)
         counts["joined"] = int(np.count_nonzero(found))
         counts["waiting" if watched else "unknown"] = len(labels) - counts["joined"]
         return counts
@@ -165,12 +169,13 @@ class Labels:
             try:
                 offset = await stream.committed(TOPIC, GROUP)
                 while True:
-                    offset = await self._step(stream, offset)
+                    offset = await self.step(stream, offset)
             except VedetteError as error:
                 log.warning("ground truth cannot be read", extra={"reason": error.message})
             await asyncio.sleep(_AGAIN_S)
 
-    async def _step(self, stream: EventStream, offset: int) -> int:
+    async def step(self, stream: EventStream, offset: int, *, wait_s: float = _WAIT_S) -> int:
+        """Take what is there from `offset` on, wait for more, and return where to go on."""
         for delivery in await stream.read(TOPIC, offset, _READ):
             try:
                 await self.accept(delivery.message.key, delivery.message.value)
@@ -178,7 +183,7 @@ class Labels:
                 await stream.bury(delivery, GROUP, error.message)
             offset = delivery.offset + 1
             await stream.commit(TOPIC, GROUP, offset)
-        await stream.wait(TOPIC, offset, _WAIT_S)
+        await stream.wait(TOPIC, offset, wait_s)
         return offset
 
 

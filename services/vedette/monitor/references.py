@@ -35,6 +35,8 @@ PATIENCE_S = 5.0
 """How long folding waits for an answer that it has never had."""
 _WATCH_AGAIN_S = 2.0
 _UNNAMED = Signature(inputs=(), outputs=())
+_ENDPOINT = "@"
+"""What the key of a note on an endpoint begins with."""
 BaselineKey = tuple[str, int, str]
 """Model, version, name."""
 
@@ -76,6 +78,7 @@ class References:
         self._unknown: dict[tuple[str, int], float] = {}
         self._beliefs: dict[BaselineKey, _Belief] = {}
         self._endpoints: dict[str, tuple[str, tuple[int, ...]]] = {}
+        self._models: dict[str, str] = {}
         self.synced = False
         """Whether the registry has said which endpoints there are."""
 
@@ -83,8 +86,11 @@ class References:
         """Remember what was known; damaged notes are asked for again. Blocks."""
         with self._store.read() as snapshot:
             versions, baselines = snapshot.notes("deployment"), snapshot.notes("baseline")
-        for text in versions.values():
+        for name, text in versions.items():
             with contextlib.suppress(msgspec.MsgspecError):
+                if name.startswith(_ENDPOINT):
+                    self._models[name.removeprefix(_ENDPOINT)] = msgspec.json.decode(text, type=str)
+                    continue
                 version = msgspec.json.decode(text, type=ModelVersion)
                 self._versions[version.model, version.version] = version
         for text in baselines.values():
@@ -115,12 +121,18 @@ class References:
         config = event.deployment.config
         numbers = tuple({variant.version for variant in (*config.variants, *config.shadow_variants)})
         self._endpoints[event.endpoint] = (config.model, numbers)
+        await self._serves(event.endpoint, config.model)
         for version in event.deployment.versions:
             await self._know(version)
 
-    def serving(self, endpoint: str) -> tuple[str, tuple[int, ...]] | None:
-        """The model and versions behind an endpoint; None: no such endpoint is known."""
-        return self._endpoints.get(endpoint)
+    def model_of(self, endpoint: str) -> str:
+        """The model whose versions the endpoint serves, or last did; empty: nobody knows."""
+        return self._models.get(endpoint, "")
+
+    async def _serves(self, endpoint: str, model: str) -> None:
+        if self._models.get(endpoint) != model:
+            self._models[endpoint] = model
+            await asyncio.to_thread(self._note, "deployment", f"{_ENDPOINT}{endpoint}", msgspec.json.encode(model))
 
     def missing(self, endpoint: str, baseline: str) -> str:
         """What a monitor of this endpoint with this baseline waits for, as far as is known; empty: nothing."""
@@ -151,7 +163,7 @@ class References:
         return reference.profile if reference else None
 
     def _known(self, endpoint: str, version: str, baseline: str) -> Reference | None:
-        model = self._endpoints.get(endpoint, ("", ()))[0]
+        model = self.model_of(endpoint)
         number = int(version) if version.isdigit() else 0
         for key, belief in list(self._beliefs.items()):
             if key[0] == (model or key[0]) and key[1:] == (number, baseline) and belief.reference is not None:
@@ -163,6 +175,7 @@ class References:
         version = await self.version(batch.model, batch.version)
         if version is None:
             return Facts(_UNNAMED)
+        await self._serves(batch.endpoint, batch.model)
         found = {}
         for name in set(names):
             reference = await self.reference(version.model, version.version, name)
