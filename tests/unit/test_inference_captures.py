@@ -246,8 +246,8 @@ async def test_a_capture_that_fails_costs_the_capture_alone(
     assert first(await rig.infer("adder", [[0.0]], inference_id="i-5")) == [[1.0]]
     with pytest.raises(InvalidArgument):
         await rig.infer("adder", [[0.0, 1.0]])
-    assert count(rig.metrics, "failed", reason="defect") == 1
-    assert await batches(rig) != []
+    assert count(rig.metrics, "failed", reason="defect") == 2
+    assert await batches(rig) == []
     told = [entry for entry in caplog.records if "capture" in entry.message]
     assert [entry.__dict__["inference_id"] for entry in told] == ["i-5"]
 

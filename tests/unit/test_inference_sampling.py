@@ -32,8 +32,13 @@ def sampler(signature: Signature, **settings: Any) -> Sampler:
 def kept(signature: Signature, exclude: tuple[str, ...], *tensors: Tensor) -> dict[str, Any]:
     """What a sampler that excludes these names keeps of the inputs."""
     inputs = sampler(signature, exclude=exclude).inputs
-    arrays = zip(inputs.specs, inputs.take(tensors)[0], strict=True)
-    return {spec.name: array.tolist() for spec, array in arrays if array is not None}
+    elements, shapes, size = inputs.take(tensors)
+    found = zip(inputs.specs, *((elements,), (shapes,)) if inputs.single else (elements, shapes))
+    made = {
+        spec.name: np.frombuffer(data, np.float32).reshape(shape) for spec, data, shape in found if data is not None
+    }
+    assert size == sum(array.nbytes for array in made.values())
+    return {name: array.tolist() for name, array in made.items()}
 
 
 def side_by_side(*inputs: TensorSpec, names: tuple[str, ...] = ("age", "pay", "job")) -> Signature:
@@ -86,7 +91,7 @@ def test_a_whole_tensor_can_be_excluded_and_directions_can_be_off() -> None:
     assert kept(signature(), ("x",), tensor("x", [[1, 2, 3]])) == {}
     switched = sampler(signature(), inputs=False, outputs=False)
     assert (switched.inputs.specs, switched.outputs.specs) == ((), ())
-    assert switched.inputs.take([tensor("x", [[1, 2, 3]])]) == ((), 0)
+    assert switched.inputs.take([tensor("x", [[1, 2, 3]])]) == ((), (), 0)
     assert sampler(signature(), exclude=("y",)).outputs.specs == ()
 
 
@@ -113,6 +118,17 @@ def test_settings_that_cannot_be_kept_are_refused(settings: dict[str, Any]) -> N
     """A mode nobody knows, a column that is none."""
     with pytest.raises(InvalidArgument, match="capture"):
         make_sampler(CaptureSettings(sampling_percent=1, **settings), signature())
+
+
+def test_small_tensors_are_bytes_and_large_ones_are_not_copied() -> None:
+    """A row is cheaper to copy than to keep; megabytes are not. Texts stay what they are."""
+    inputs = sampler(Signature((TensorSpec("x", "FP32", (-1, -1)),), ())).inputs
+    small, large = (np.zeros((1, width), np.float32) for width in (3, 5000))
+    assert inputs.take([Tensor("x", "FP32", small)]) == (small.tobytes(), (1, 3), 12)
+    assert inputs.take([Tensor("x", "FP32", large)])[0] is large
+    texts = np.array([[b"abc"]], object)
+    kept_texts = sampler(Signature((TensorSpec("t", "BYTES", (-1, 1)),), ())).inputs.take([Tensor("t", "BYTES", texts)])
+    assert (kept_texts[0] is texts, kept_texts[2]) == (True, 11)
 
 
 def test_a_small_view_does_not_keep_a_large_body_alive() -> None:

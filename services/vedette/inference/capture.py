@@ -27,7 +27,8 @@ from vedette.core.metrics import Counter, Metrics
 from vedette.core.ports import EventStream
 from vedette.core.tensors import InferRequest, InferResponse
 from vedette.inference.producer import Producer
-from vedette.inference.records import PLACE, SIZE, Part, Record, Source, message_of, new_life, parts_of
+from vedette.inference.records import Head, Part, Record, Source, message_of, new_life, parts_of, size_of
+from vedette.inference.sampling import Kept
 
 log = logging.getLogger(__name__)
 
@@ -87,7 +88,7 @@ class Place:
 class Lane:
     """The captures of one served variant. Used on the event loop only."""
 
-    __slots__ = ("_capture", "_sampler", "counters", "records", "source", "strict")
+    __slots__ = ("_capture", "_sampler", "_usual", "counters", "records", "source", "strict")
 
     def __init__(self, capture: Capture, source: Source) -> None:
         self._capture = capture
@@ -95,6 +96,8 @@ class Lane:
         self.source = source
         self.strict = source.sampler.strict
         self.records: list[Record] = []
+        self._usual: Head | None = None
+        """Of the last successful request with one tensor in and one out, both small and not cut."""
         self.counters: dict[tuple[str, str], Counter] = {}
 
     def drain(self) -> list[Record]:
@@ -136,30 +139,57 @@ class Lane:
         `rows` 0: the inputs do not fit the signature, so nobody knows which columns of them are excluded: they are
         not kept. `place` is what `reserve` gave; in strict mode None means that the request is not in the sample.
         """
-        sampler = self._sampler
-        if place is None and (self.strict or not (sampler.everything or sampler.wants(request.inference_id))):
+        sampler, given = self._sampler, request.inference_id
+        if place is None and (self.strict or not (sampler.everything or sampler.wants(given))):
             return
-        try:  # 1 us in all for the usual request; a call more is 0.1
-            inputs, size = sampler.inputs.take(request.inputs) if rows else (sampler.inputs.nothing, 0)
-            if response is None:
-                outputs, more, answered, classified = sampler.outputs.nothing, 0, "", _NONE
+        try:
+            if response is not None and place is None and self._is_usual(request, response, rows):
+                head: Head = self._usual  # type: ignore[assignment]
+                kept_in: Kept = request.inputs[0].array.tobytes()
+                kept_out: Kept = response.outputs[0].array.tobytes()
             else:
-                outputs, more = sampler.outputs.take(response.outputs)
-                answered, classified = response.content_type, _NONE
-                if request.outputs:
-                    classified = sampler.outputs.retyped(response.outputs)
-            given, asked, attributes = request.inference_id, request.content_type, request.custom_attributes
-            size += more + _RECORD_BYTES + len(given) + len(asked) + len(attributes)
+                head, kept_in, kept_out = self._unusual(request, response, place, code, rows)
         except Exception:  # noqa: BLE001 - a defect in capturing must not become the caller's
-            self._capture.fail(self, place, request.inference_id)
+            self._capture.fail(self, place, given)
             return
-        self._capture.add(
-            self,
-            (given, at, latency_s, code, rows, inputs, outputs, asked, answered, attributes, classified, size, place),
+        self._capture.add(self, (head, given, at, latency_s, kept_in, kept_out))
+
+    def _is_usual(self, request: InferRequest, response: InferResponse, rows: int) -> bool:
+        """Whether the request is like the last successful one in everything but its values: 1 us instead of 3."""
+        usual = self._usual
+        return (
+            usual is not None
+            and rows == usual.rows
+            and not request.outputs
+            and request.content_type == usual.asked
+            and response.content_type == usual.answered
+            and request.custom_attributes == usual.attributes
+            and request.inputs[0].array.shape == usual.shapes_in
+            and response.outputs[0].array.shape == usual.shapes_out
         )
 
-
-_NONE: frozenset[str] = frozenset()
+    def _unusual(
+        self, request: InferRequest, response: InferResponse | None, place: Place | None, code: str, rows: int
+    ) -> tuple[Head, Kept, Kept]:
+        sampler = self._sampler
+        kept_in, shapes_in, size = sampler.inputs.take(request.inputs if rows else ())
+        kept_out, shapes_out, more = sampler.outputs.take(() if response is None else response.outputs)
+        head = Head(
+            code=code,
+            rows=rows,
+            asked=request.content_type,
+            answered="" if response is None else response.content_type,
+            attributes=request.custom_attributes,
+            shapes_in=shapes_in,
+            shapes_out=shapes_out,
+            size=_RECORD_BYTES + size + more + len(request.content_type) + len(request.custom_attributes),
+            classified=sampler.outputs.retyped(response.outputs) if request.outputs and response else frozenset(),
+            place=place,
+        )
+        alone = response is not None and len(request.inputs) == len(response.outputs) == 1
+        if alone and not place and not request.outputs and type(kept_in) is type(kept_out) is bytes:
+            self._usual = head
+        return head, kept_in, kept_out
 
 
 class Capture:
@@ -211,7 +241,7 @@ class Capture:
 
     def add(self, lane: Lane, record: Record) -> None:
         """Put a record into its lane, or count why not."""
-        place, size = record[PLACE], record[SIZE]
+        place, size = record[0].place, size_of(record)
         if place is not None and size <= _LARGEST:
             self._move_in(place, size)
         elif reason := "too_large" if size > _LARGEST else self.admit(size):
@@ -272,8 +302,8 @@ class Capture:
         lanes, self._dirty = self._dirty, []
         for lane in lanes:
             for record in lane.drain():
-                self._free(1, record[SIZE])
-                self._lose(lane, "dropped", "stopping", record[PLACE], held=False)
+                self._free(1, size_of(record))
+                self._lose(lane, "dropped", "stopping", record[0].place, held=False)
         await asyncio.get_running_loop().run_in_executor(self._thread, self._finish)
         self._thread.shutdown(wait=False)
 
@@ -341,7 +371,7 @@ class Capture:
         self._count(lane, "failed" if reason else "captured", reason, len(part.records))
         if lane.strict:
             for record in part.records:
-                place = record[PLACE]
+                place = record[0].place
                 if place is not None:
                     place.settle(reason)
 

@@ -8,27 +8,44 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from vedette.codec.captures import CONTENT_TYPE, CaptureBatch, TensorColumn, encode_captures
 from vedette.core.events import Message
-from vedette.core.models import TensorSpec
 from vedette.core.tensors import DATATYPES, Array
-from vedette.inference.sampling import Arrays, Sampler
+from vedette.inference.sampling import Elements, Kept, KeptTensors, Sampler, Shapes
 
 if TYPE_CHECKING:
     from vedette.inference.capture import Place
 
-Record = tuple[str, float, float, str, int, Arrays, Arrays, str, str, str, frozenset[str], int, "Place | None"]
-"""One sampled request: inference id, time, latency in s, code, rows, inputs, outputs, content type of the request
-and of the response, custom attributes, classified outputs, its size in bytes, and the place it had reserved.
-A bare tuple of things that the garbage collector does not follow: an object costs 1 us more a request."""
 
-SIZE: Final = 11
-PLACE: Final = 12
-_CLASSIFIED: Final = 10
+@dataclass(frozen=True, slots=True, eq=False)
+class Head:
+    """What many records in a row have in common, kept once for all of them."""
+
+    code: str
+    rows: int
+    asked: str
+    """Content type of the request."""
+    answered: str
+    """Content type of the response."""
+    attributes: str
+    shapes_in: Shapes
+    shapes_out: Shapes
+    size: int
+    """Bytes that a record takes, but for its inference id."""
+    classified: frozenset[str] = frozenset()
+    """Outputs that are texts "value:index" instead of what the signature says."""
+    place: Place | None = None
+    """The room that a strict request had reserved."""
+
+
+Record = tuple[Head, str, float, float, Kept, Kept]
+"""One sampled request: head, inference id, time, latency in s, inputs, outputs. As little as possible: what is kept
+for 0.2 s is cold when it is needed again."""
+
 PART_BYTES = 4 << 20
 PART_RECORDS = 4096
 """Bounds of one message."""
@@ -54,12 +71,17 @@ class Part:
     size: int
 
 
+def size_of(record: Record) -> int:
+    """Bytes that the record takes."""
+    return record[0].size + len(record[1])
+
+
 def parts_of(source: Source, records: Sequence[Record]) -> Iterator[Part]:
     """Records cut into messages: of bounded size, each output of one datatype throughout."""
-    kinds = {record[_CLASSIFIED] for record in records}
+    kinds = {record[0].classified for record in records}
     for kind in kinds:
-        alike = records if len(kinds) == 1 else [record for record in records if record[_CLASSIFIED] == kind]
-        total = sum(record[SIZE] for record in alike)
+        alike = records if len(kinds) == 1 else [record for record in records if record[0].classified == kind]
+        total = sum(map(size_of, alike))
         if total <= PART_BYTES and len(alike) <= PART_RECORDS:
             yield Part(source, alike, total)
         else:
@@ -68,11 +90,11 @@ def parts_of(source: Source, records: Sequence[Record]) -> Iterator[Part]:
 
 def _cut(source: Source, records: Sequence[Record]) -> Iterator[Part]:
     start = size = 0
-    for end, record in enumerate(records):
-        if end > start and (size + record[SIZE] > PART_BYTES or end - start == PART_RECORDS):
+    for end, own in enumerate(map(size_of, records)):
+        if end > start and (size + own > PART_BYTES or end - start == PART_RECORDS):
             yield Part(source, records[start:end], size)
             start, size = end, 0
-        size += record[SIZE]
+        size += own
     yield Part(source, records[start:], size)
 
 
@@ -91,7 +113,8 @@ def message_of(part: Part, *, producer: str, life: str, first: int, number: int)
 def batch_of(part: Part, *, producer: str, life: str, first: int) -> CaptureBatch:
     """The records of a part as columns."""
     source, count = part.source, len(part.records)
-    ids, times, latencies, codes, rows, inputs, outputs, asked, answered, attributes, kinds, _, _ = zip(*part.records)
+    heads, ids, times, latencies, inputs, outputs = zip(*part.records)
+    sampler = source.sampler
     return CaptureBatch(
         endpoint=source.endpoint,
         variant=source.variant,
@@ -103,14 +126,14 @@ def batch_of(part: Part, *, producer: str, life: str, first: int) -> CaptureBatc
         inference_ids=ids,
         times=np.array(times, np.float64),
         latencies_us=np.rint(np.array(latencies) * 1e6).astype(np.int64),
-        codes=codes,
-        rows=np.array(rows, np.int64),
-        request_types=asked,
-        response_types=answered,
-        custom_attributes=attributes,
-        inputs=_columns(source.sampler.inputs.specs, inputs, frozenset()),
-        outputs=_columns(source.sampler.outputs.specs, outputs, kinds[0]),
-        excluded=source.sampler.excluded,
+        codes=[head.code for head in heads],
+        rows=np.array([head.rows for head in heads], np.int64),
+        request_types=[head.asked for head in heads],
+        response_types=[head.answered for head in heads],
+        custom_attributes=[head.attributes for head in heads],
+        inputs=_columns(sampler.inputs, inputs, [head.shapes_in for head in heads], frozenset()),
+        outputs=_columns(sampler.outputs, outputs, [head.shapes_out for head in heads], heads[0].classified),
+        excluded=sampler.excluded,
     )
 
 
@@ -130,23 +153,21 @@ def _event_ids(life: str, first: int, count: int) -> list[str]:
 
 
 def _columns(
-    specs: Sequence[TensorSpec], requests: Sequence[Arrays], classified: frozenset[str]
+    kept: KeptTensors, requests: Sequence[Any], shapes: Sequence[Any], classified: frozenset[str]
 ) -> dict[str, TensorColumn]:
+    """Each tensor's elements over all requests, from each request's over all tensors."""
+    tensors = zip((requests,), (shapes,)) if kept.single else zip(zip(*requests), zip(*shapes))
     columns: dict[str, TensorColumn] = {}
-    for spec, arrays in zip(specs, zip(*requests)):
+    for spec, (elements, own) in zip(kept.specs, tensors):
         datatype = "BYTES" if spec.name in classified else spec.datatype
-        columns[spec.name] = _column(spec.name, datatype, arrays)
+        columns[spec.name] = TensorColumn(spec.name, datatype, _values(datatype, elements), own)
     return columns
 
 
-def _column(name: str, datatype: str, arrays: Sequence[Array | None]) -> TensorColumn:
-    shapes = [None if array is None else array.shape for array in arrays]
-    present: Any = arrays if None not in shapes else [array for array in arrays if array is not None]
+def _values(datatype: str, elements: Sequence[Elements]) -> Array:
+    present: list[Any] = [part for part in elements if part is not None]
     dtype = DATATYPES[datatype].dtype
-    values: Array
-    if datatype == "BYTES" or not present:
-        values = np.concatenate([np.empty(0, dtype), *present], axis=None)
-    else:  # a tensor's array is C-contiguous; numpy's own joining takes six times as long for small ones
-        data = b"".join(present)
-        values = np.frombuffer(data, dtype) if data else np.empty(0, dtype)
-    return TensorColumn(name, datatype, values, shapes)
+    if datatype == "BYTES":
+        return np.concatenate([np.empty(0, dtype), *present], axis=None)
+    data = b"".join(present)  # arrays are C-contiguous; numpy's own joining takes six times as long for small ones
+    return np.frombuffer(data, dtype) if data else np.empty(0, dtype)

@@ -18,8 +18,15 @@ from vedette.core.errors import InvalidArgument
 from vedette.core.models import CaptureSettings, Signature, TensorSpec
 from vedette.core.tensors import Array, Tensor
 
-Arrays = tuple[Array | None, ...]
-"""One array for each tensor that is kept, in the signature's order; None: the request has none."""
+Shape = tuple[int, ...]
+Elements = bytes | Array | None
+"""What is kept of one tensor: the bytes of a small one, the array of a large one or of texts; None: there is none."""
+Kept = Elements | tuple[Elements, ...]
+Shapes = Shape | None | tuple[Shape | None, ...]
+"""Of each tensor in the signature's order; where there is only one, its own without a tuple around it."""
+
+SMALL = 4096
+"""Bytes of a tensor that is copied at once: 32 arrays kept for a while cost more than 32 copies of a row."""
 
 
 class Sampler:
@@ -72,25 +79,29 @@ class KeptTensors:
 
     def __init__(self, specs: Sequence[TensorSpec], cuts: Mapping[str, Cut]) -> None:
         self.specs = tuple(specs)
-        self.nothing: Arrays = (None,) * len(self.specs)
+        self.single = len(self.specs) == 1
         self._places = {spec.name: place for place, spec in enumerate(self.specs)}
         self._cuts = [cuts.get(spec.name, Cut()) for spec in self.specs]
-        self._alone = self.specs[0].name if len(self.specs) == 1 and not self._cuts[0].columns else ""
+        plain = self.single and not self._cuts[0].columns and self.specs[0].datatype != "BYTES"
+        self._alone = self.specs[0].name if plain else ""
 
-    def take(self, tensors: Sequence[Tensor]) -> tuple[Arrays, int]:
-        """What is kept of these tensors, and the bytes that its elements take."""
+    def take(self, tensors: Sequence[Tensor]) -> tuple[Kept, Shapes, int]:
+        """What is kept of these tensors, their shapes, and the bytes that its elements take."""
         if len(tensors) == 1 and tensors[0].name == self._alone:  # the usual request: 0.3 us instead of 1.2
-            array = lasting(tensors[0].array)
-            return (array,), array.nbytes if array.itemsize != 8 else _size(array)
-        kept: list[Array | None] = [None] * len(self.specs)
+            array = tensors[0].array
+            size = array.nbytes
+            if size <= SMALL and tensors[0].datatype != "BYTES":
+                return array.tobytes(), array.shape, size
+        kept: list[Elements] = [None] * len(self.specs)
+        shapes: list[Shape | None] = [None] * len(self.specs)
         size = 0
         for tensor in tensors:
             place = self._places.get(tensor.name)
             cut = None if place is None else self._cuts[place].apply(tensor.array)
             if place is not None and cut is not None:
-                kept[place] = lasting(cut)
+                kept[place], shapes[place] = _elements(cut), cut.shape
                 size += _size(cut)
-        return tuple(kept), size
+        return (kept[0], shapes[0], size) if self.single else (tuple(kept), tuple(shapes), size)
 
     def retyped(self, tensors: Sequence[Tensor]) -> frozenset[str]:
         """Names of the kept tensors that have another datatype than the signature's: classifications."""
@@ -101,11 +112,16 @@ class KeptTensors:
         )
 
 
+def _elements(array: Array) -> Elements:
+    small = array.dtype != object and array.nbytes <= SMALL
+    return array.tobytes() if small else lasting(array)
+
+
 def lasting(array: Array) -> Array:
     """The array, or a copy where keeping it would keep alive twice as much: it may be a view of a whole body."""
     base: object = array.base
-    if base is None or (type(base) is np.ndarray and base.base is None and base.nbytes == array.nbytes):
-        return array  # its own memory, perhaps reshaped: what reading JSON gives
+    if base is None:
+        return array
     while isinstance(base, np.ndarray) and base.base is not None:
         base = base.base
     if isinstance(base, np.ndarray):
