@@ -45,10 +45,11 @@ def execution(**changes) -> Execution:
 
 
 def test_only_violations_are_listed_in_the_schema_of_their_kind() -> None:
-    """Features, metrics of model quality, and facets of bias have entries of their own form."""
+    """Features, metrics of model quality, facets of bias and attributions have entries of their own form."""
     quality = CheckResult("model_quality", "f2", "violated", 0.5, 0.8, None, "LessThanThreshold", "f2 fell")
     bias = CheckResult("bias", "Sex=F:DPPL", "violated", 0.5, 0.1, None, "bias_drift_check", "farther from 0")
-    document = violations_document([*execution().results, quality, bias])
+    moved = CheckResult("feature_attribution", "label0", "violated", 0.7, 0.9, None, "shap_check", "another order")
+    document = violations_document([*execution().results, quality, bias, moved])
     assert document == {
         "version": "1.0",
         "violations": [
@@ -60,6 +61,12 @@ def test_only_violations_are_listed_in_the_schema_of_their_kind() -> None:
                 "metric_name": "DPPL",
                 "constraint_check_type": "bias_drift_check",
                 "description": "farther from 0",
+            },
+            {
+                "label": "label0",
+                "metric_name": "shap",
+                "constraint_check_type": "shap_check",
+                "description": "another order",
             },
         ],
     }

@@ -272,6 +272,19 @@ def test_a_metric_that_does_not_exist_is_skipped_alone() -> None:
     assert results["accuracy"] == "ok"
 
 
+def test_a_metric_that_hangs_on_one_row_is_skipped() -> None:
+    """A third of the resamples of a window with one negative have no AUC: its error is not to be had."""
+    window = binary(200, prevalence=1.0)
+    labels = window.labels.copy()
+    labels[0] = 0.0
+    results = {
+        one.feature: one.outcome
+        for one in ModelQuality().evaluate(evidence(Outcomes(window.columns, labels), binary(500)))
+    }
+    assert results["auc"] == "skipped"
+    assert results["recall"] == "ok"
+
+
 def test_reference_rows_come_from_the_baselines_sample() -> None:
     """With the model's target as label; predictions that are not there are made by the model."""
     reference, window = regression(800, seed=1), regression(400, seed=2)

@@ -281,3 +281,10 @@ def test_broken_frames_are_errors(data) -> None:
     """Whatever a broken child sends, nothing is allocated for it."""
     with pytest.raises((BrokenFrame, InvalidArgument)):
         read_tensors(io.BytesIO(data))
+
+
+@pytest.mark.parametrize("lengths", [(1 << 21, 0), (2, (512 << 20) + 1)])
+def test_the_length_of_a_frame_is_bounded_before_it_is_read(lengths) -> None:
+    """A broken child cannot make the monitor wait for gigabytes."""
+    with pytest.raises(BrokenFrame, match="longer than it may be"):
+        read_tensors(io.BytesIO(struct.pack("<IQ", *lengths) + b"{}"))

@@ -20,7 +20,7 @@ import msgspec
 from vedette.core.errors import NotFound
 from vedette.core.models import check_name
 from vedette.core.monitors import CONSTRAINTS_FILE, STATISTICS_FILE, CheckResult, Execution
-from vedette.monitor import bias_documents, quality_documents
+from vedette.monitor import attribution, bias_documents, quality_documents
 from vedette.monitor.statistics import statistics_file
 from vedette.profiles import Profile
 
@@ -32,12 +32,13 @@ _HOUR_S = 3600.0
 def violations_document(results: Iterable[CheckResult]) -> dict[str, Any]:
     """The violated results, each in the schema of SageMaker's monitor of its kind.
 
-    Source: SageMaker Model Monitor, "Schema for Violations (constraint_violations.json file)"; Clarify's for bias.
+    Source: SageMaker Model Monitor, "Schema for Violations (constraint_violations.json file)"; Clarify's for bias and attribution.
     """
     violated = [result for result in results if result.outcome == "violated"]
     quality = [result for result in violated if result.check == "model_quality"]
     bias = [result for result in violated if result.check == "bias"]
-    others = [result for result in violated if result not in quality and result not in bias]
+    attributed = [result for result in violated if result.check == "feature_attribution"]
+    others = [result for result in violated if result not in (*quality, *bias, *attributed)]
     entries = [
         {
             "feature_name": result.feature,
@@ -48,8 +49,9 @@ def violations_document(results: Iterable[CheckResult]) -> dict[str, Any]:
     ]
     entries += quality_documents.violations_document(quality)["violations"]
     document: dict[str, Any] = {"violations": entries}
-    if bias:
-        document = {"version": "1.0", "violations": entries + bias_documents.violations_document(bias)["violations"]}
+    if bias or attributed:
+        entries += bias_documents.violations_document(bias)["violations"]
+        document = {"version": "1.0", "violations": entries + attribution.violations_document(attributed)["violations"]}
     return document
 
 

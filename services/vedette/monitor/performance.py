@@ -149,4 +149,4 @@ def sweep_of(outcomes: ClassOutcomes) -> classification.Sweep:
 
 def _deviation(values: list[float]) -> float:
     known = np.array([value for value in values if np.isfinite(value)])
-    return float(known.std()) if 2 * known.size > len(values) else float("nan")
+    return float(known.std()) if known.size > 0.9 * len(values) else float("nan")
