@@ -74,12 +74,17 @@ async def test_a_delivery_arrives_signed() -> None:
     assert counts.seen == {("vedette_deliveries_total", "w", "delivered"): 1.0}
 
 
+ENDLESS = {"bytes": 0}
+"""How much of endless bodies left the receiver."""
+
+
 async def endless(_: Arrival, writer: asyncio.StreamWriter) -> None:
     """A success whose body never ends."""
     writer.write(b"HTTP/1.1 200 OK\r\ncontent-length: 1000000000000\r\n\r\n")
     while True:
         writer.write(b"x" * 65_536)
         await writer.drain()
+        ENDLESS["bytes"] += 65_536
 
 
 async def endless_headers(_: Arrival, writer: asyncio.StreamWriter) -> None:
@@ -189,12 +194,16 @@ async def test_endless_answers_take_no_memory() -> None:
             sender.wake()
             await post.ended("warm")
             before = process.memory_info().rss
+            ENDLESS["bytes"] = 0
             for number in range(30):
                 post.post(f"d{number}", f"w{number}")
             sender.wake()
             for number in range(30):
                 await post.ended(f"d{number}")
             assert process.memory_info().rss - before < 32 * 1024 * 1024
+            assert (
+                ENDLESS["bytes"] < 30 * 12 * 1024 * 1024
+            )  # what buffers of sockets hold; a second's worth is 50 times that
     assert MAX_ANSWER_BYTES == 65_536
 
 

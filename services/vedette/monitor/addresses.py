@@ -257,11 +257,10 @@ def _host(text: str) -> str:
 
 
 def _allowed(entry: str) -> _Allowed:
-    match = re.fullmatch(
-        r"(?P<host>\[[^\]]+\]|[^\[\]:]+|[0-9A-Fa-f:.]+(?:/\d+)?)(?::(?P<port>\d{1,5}))?", entry.strip()
-    )
+    refusal = InvalidArgument(f"{entry[:80]!r} is no host: write NAME, ADDRESS or NETWORK, perhaps with :PORT")
+    match = _ENTRY.fullmatch(entry.strip())
     if match is None:
-        raise InvalidArgument(f"{entry[:80]!r} is no host: write NAME, ADDRESS or NETWORK, perhaps with :PORT")
+        raise refusal
     text = match["host"].strip("[]")
     port = int(match["port"]) if match["port"] else None
     if port is not None and not 1 <= port <= 65_535:

@@ -57,7 +57,7 @@ def tell(
     receivers = [hook.name for hook in ledger.webhooks() if hook.enabled and (not names or hook.name in names)]
     if not receivers:
         return group, []
-    silences = [silence for silence in ledger.silences() if silence.until > now]
+    silences = ledger.silences()
     heard = {alert.id: alert for alert in alerts if not silenced(alert, silences, now)}
     known = {alert.id for alert in alerts}
     told = {entry.webhook: entry for entry in group.told}
