@@ -123,6 +123,8 @@ def test_the_tail_is_scipys(degrees: int) -> None:
         ([100, 50, 30, 16, 4], [100, 50, 30, 16, 4], [100, 50, 30, 16, 4], [100, 50, 30, 16, 4]),
         # Two of five below 5: the smallest goes into the next smallest, and 7 is not below.
         ([100, 50, 43, 4, 3], [90, 60, 40, 6, 4], [100, 50, 43, 7], [90, 60, 40, 10]),
+        # One of four is a quarter.
+        ([100, 50, 46, 4], [90, 50, 50, 10], [100, 50, 50], [90, 50, 60]),
         # What was joined is still small and is joined again.
         ([100, 94, 2, 2, 1, 1], [98, 90, 3, 3, 3, 3], [100, 94, 6], [98, 90, 12]),
         # Of two categories both need 10.
