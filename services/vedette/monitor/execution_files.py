@@ -32,7 +32,7 @@ _HOUR_S = 3600.0
 def violations_document(results: Iterable[CheckResult]) -> dict[str, Any]:
     """The violated results, each in the schema of SageMaker's monitor of its kind.
 
-    Source: SageMaker Model Monitor, "Schema for Violations (constraint_violations.json file)"; Clarify's for the last two.
+    Source: SageMaker Model Monitor, "Schema for Violations (constraint_violations.json file)"; Clarify's.
     """
     violated = [result for result in results if result.outcome == "violated"]
     quality = [result for result in violated if result.check == "model_quality"]
