@@ -13,6 +13,8 @@ import typer
 from vedette.cli.output import JsonFlag, Table, print_json
 
 SUITE = ("registry", "inference", "monitor")
+_LAPTOP = {"monitor": (("webhook_allowed_hosts", '["127.0.0.1"]'),)}
+"""Where all services run for one person, alerts may go to a program on the same machine; the demo is one."""
 
 ConfigFile = Annotated[
     Path | None,
@@ -46,7 +48,7 @@ def up(
     from vedette import modules
     from vedette.chassis.supervisor import supervise
 
-    _quiet(config)
+    _at_home(config)
     plans = modules.plan(SUITE, config)
     # The guide speaks to the suite from outside and ends by itself; this process becomes the supervisor,
     # so that Ctrl-C and the exit status are the supervisor's own.
@@ -108,14 +110,14 @@ def check_config(
     table.show()
 
 
-def _quiet(config: Path | None) -> None:
-    """Services speak only of what is wrong, in lines for people, unless told otherwise."""
+def _at_home(config: Path | None) -> None:
+    """Settings of a suite on a laptop, unless told otherwise: it speaks only of what is wrong, in lines for people."""
     from vedette.chassis.config import config_file, read_document
 
     document = read_document(config_file(config, os.environ))
     for name in SUITE:
         table = document.get(name)
         said = table if isinstance(table, dict) else {}
-        for key, value in (("log_level", "WARNING"), ("log_format", "text")):
+        for key, value in (("log_level", "WARNING"), ("log_format", "text"), *_LAPTOP.get(name, ())):
             if key not in said:
                 os.environ.setdefault(f"VEDETTE_{name.upper()}__{key.upper()}", value)
