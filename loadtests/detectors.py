@@ -329,16 +329,21 @@ def draw(name: str, panels: list[tuple[str, list[dict[str, Any]]]], *, x: str, y
     for axis, (heading, rows) in zip(axes, panels):
         rows = sorted(rows, key=lambda row: row[x])
         for check, colour, mark in zip(FIXED, COLOURS, MARKS):
+            if "Simple" in check:
+                continue  # the same line as ks
             shares = [100 * row[y][check] / row["windows"] for row in rows]
             calibrated = check == "drift (calibrated)"
             axis.plot(
-                [row[x] for row in rows], shares, color=colour, marker=mark, markersize=4, label=check,
+                [row[x] for row in rows], shares, color=colour, marker=mark, markersize=4,
+                label=check.replace("ks", "ks, sagemaker Simple"),
                 linewidth=2.2 if calibrated else 1.2, zorder=3 if calibrated else 2,
             )  # fmt: skip
         if x == "rows":
             axis.set_xscale("log")
             axis.set_xticks(SIZES, [f"{size:,}" for size in SIZES])
             axis.minorticks_off()
+        else:
+            axis.set_xlim(0, max(SHIFTS) + 0.01)
         axis.set(title=heading, xlabel=label, ylim=(-3, 103))
         axis.grid(color="#dddddd", linewidth=0.6)
         axis.spines[["top", "right"]].set_visible(False)
