@@ -47,6 +47,13 @@ def baseline_files(rows: int = 2_000) -> dict[str, bytes]:
     return {PROFILE_FILE: profile.to_bytes(), CONSTRAINTS_FILE: constraints, STATISTICS_FILE: b"{}"}
 
 
+async def know(registry: MemoryRegistry, *, baseline: bool = True) -> None:
+    """Give the registry the version that captures name, and its baseline."""
+    registry.add_version("m", 1, {"model.onnx": b"graph"}, signature=SIGNATURE)
+    if baseline:
+        await registry.put_baseline("m", 1, "default", baseline_files(), rows=2_000, columns=6)
+
+
 @dataclass
 class Rig:
     """Parts that belong together; `begin` makes new ones on the same store and stream, as a restart does."""
@@ -85,9 +92,7 @@ class Rig:
 
     async def know(self, *, baseline: bool = True) -> Rig:
         """Give the registry the version that captures name, and its baseline."""
-        self.registry.add_version("m", 1, {"model.onnx": b"graph"}, signature=SIGNATURE)
-        if baseline:
-            await self.registry.put_baseline("m", 1, "default", baseline_files(), rows=2_000, columns=6)
+        await know(self.registry, baseline=baseline)
         return self
 
     async def publish(self, *batches: CaptureBatch | Message) -> None:

@@ -153,7 +153,7 @@ async def test_an_evaluation_that_hangs_is_given_up(rig: Rig, monkeypatch: pytes
     assert found[1][3] != FAILED or "took longer" in found[1][5]
 
 
-async def test_a_window_that_kills_the_monitor_fails_after_three_deaths(rig: Rig) -> None:
+async def test_a_window_that_kills_the_monitor_fails_after_ten_deaths(rig: Rig) -> None:
     """Attempts are counted before they begin."""
     await rig.begin(watching(checks=DRIFT))
     await rig.traffic(0)
@@ -161,10 +161,10 @@ async def test_a_window_that_kills_the_monitor_fails_after_three_deaths(rig: Rig
     while await rig.intake.step(wait_s=0.0):
         pass
     await rig.intake.commit()
-    for _ in range(3):
+    for _ in range(10):
         rig.executions._begin(WindowKey("m", "A", "1", "", START))
     await rig.read()
-    assert short(rig.results())[0][3:] == (FAILED, 100, "the monitor died 3 times while it evaluated this window")
+    assert short(rig.results())[0][3:] == (FAILED, 100, "the monitor died 10 times while it evaluated this window")
 
 
 async def test_messages_that_are_nonsense_are_buried_and_the_rest_goes_on(rig: Rig) -> None:
@@ -245,7 +245,7 @@ async def test_a_message_that_kills_the_process_is_found_and_buried(rig: Rig) ->
     letters = await rig.stream.dead_letters("captures", "monitor", 9)
     assert [letter.delivery.offset for letter in letters] == [2]
     assert short(rig.results())[0][4] == 100
-    assert deaths <= 5
+    assert deaths == 6
 
 
 async def test_a_store_that_is_down_makes_captures_wait(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:

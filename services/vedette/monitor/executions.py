@@ -31,7 +31,8 @@ from vedette.ports.monitors import MonitorStore, MonitorTransaction, WindowKey, 
 
 log = logging.getLogger(__name__)
 
-ATTEMPTS = 3
+ATTEMPTS = 10
+"""Deaths of the process during the evaluation of one window after which it is given up. Some may be kill -9."""
 _AT_ONCE = 16
 _LOOK_AGAIN_S = 5.0
 _AFTER_FAILURE_S = 1.0
@@ -103,7 +104,8 @@ class Executions:
                 await asyncio.sleep(_AFTER_FAILURE_S)
                 continue
             try:
-                await asyncio.wait_for(self._news.wait(), _LOOK_AGAIN_S)
+                async with asyncio.timeout(_LOOK_AGAIN_S):  # wait_for may swallow a cancellation
+                    await self._news.wait()
             except TimeoutError:
                 pass
 
@@ -188,7 +190,8 @@ class Executions:
             work.folder = await self._references.graph(work.version)
         future = asyncio.get_running_loop().run_in_executor(self._threads, work.run)
         try:
-            return await asyncio.wait_for(asyncio.shield(future), self._limits.timeout_s)
+            async with asyncio.timeout(self._limits.timeout_s):
+                return await asyncio.shield(future)
         except TimeoutError:
             self._abandoned += 1
             self._threads.shutdown(wait=False)

@@ -34,8 +34,8 @@ TOPIC: Topic = "captures"
 GROUP = "monitor"
 ATTEMPTS = 3
 _READ = 64
-_CAREFUL_AFTER = 2
-"""Starts without progress after which messages are handled one by one."""
+_CAREFUL_AFTER = 4
+"""Starts without progress after which messages are handled one by one; fewer could be somebody's kill -9."""
 _CAREFUL_FOR = 512
 """Messages after which that ends."""
 
@@ -347,7 +347,8 @@ class Intake:
 
     async def _pause(self, seconds: float) -> None:
         try:
-            await asyncio.wait_for(self._stopping.wait(), seconds)
+            async with asyncio.timeout(seconds):  # wait_for may swallow a cancellation
+                await self._stopping.wait()
         except TimeoutError:
             pass
 

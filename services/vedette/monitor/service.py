@@ -13,6 +13,7 @@ from vedette.chassis.service import Service
 from vedette.core.alerts import Notification
 from vedette.core.clock import Clock
 from vedette.core.metrics import Metrics
+from vedette.core.monitors import Execution, Monitor
 from vedette.core.ports import EventStream, Registry
 from vedette.monitor import rpc
 from vedette.monitor.addresses import AddressGuard
@@ -71,43 +72,11 @@ def build(config: MonitorSettings, ports: MonitorPorts) -> Service:
     )
     publications.reports = reports
     life = _Life(ports, config, references, sender)
-    executions = Executions(
-        store,
-        references,
-        clock=clock,
-        metrics=metrics,
-        limits=EvaluationLimits(timeout_s=config.evaluation_timeout_s, kept_profiles=config.kept_profiles),
-        repeat_s=config.repeat_s,
-        stored=publications.offer,
-        told=life.told,
-    )
-    intake = Intake(
-        ports.stream,
-        store,
-        references,
-        index,
-        clock=clock,
-        metrics=metrics,
-        fold_limits=FoldLimits(config.max_skew_s, config.idle_s, config.max_empty_windows),
-        limits=IntakeLimits(commit_s=config.commit_s, kept_predictions=config.kept_predictions),
-        sealed=executions.wake,
-    )
-    labels = Labels(
-        store, index, clock=clock, metrics=metrics, limits=LabelLimits(config.kept_labels), reopened=executions.wake
-    )
+    executions = _executions(config, ports, references, stored=publications.offer, told=life.told)
+    intake = _intake(config, ports, references, index, sealed=executions.wake)
+    labels = _labels(config, ports, index, executions)
     monitors = Monitors(store, references, clock=clock, scores=executions.scores, changed=intake.refresh)
-    upkeep = Upkeep(
-        store,
-        ports.stream,
-        references,
-        monitors,
-        index,
-        AlertUpkeep(store, clock=clock, metrics=metrics),
-        clock=clock,
-        metrics=metrics,
-        retention=Retention(config.execution_retention_s, config.label_horizon_s),
-        files=(lambda: files.sweep(clock.time()),),
-    )
+    upkeep = _upkeep(config, ports, references, monitors, index, files)
     desk = Desk(
         monitors,
         Results(store, references, clock=clock),
@@ -139,6 +108,80 @@ def build(config: MonitorSettings, ports: MonitorPorts) -> Service:
         ready=lambda: intake.trouble or executions.trouble,
         drain=intake.stop,
         stop=life.stop,
+    )
+
+
+def _executions(
+    config: MonitorSettings,
+    ports: MonitorPorts,
+    references: References,
+    *,
+    stored: Callable[[Execution, Monitor], None],
+    told: Callable[[list[Notification]], None],
+) -> Executions:
+    return Executions(
+        ports.store,
+        references,
+        clock=ports.clock,
+        metrics=ports.metrics,
+        limits=EvaluationLimits(timeout_s=config.evaluation_timeout_s, kept_profiles=config.kept_profiles),
+        repeat_s=config.repeat_s,
+        stored=stored,
+        told=told,
+    )
+
+
+def _intake(
+    config: MonitorSettings,
+    ports: MonitorPorts,
+    references: References,
+    index: PredictionIndex,
+    *,
+    sealed: Callable[[], None],
+) -> Intake:
+    return Intake(
+        ports.stream,
+        ports.store,
+        references,
+        index,
+        clock=ports.clock,
+        metrics=ports.metrics,
+        fold_limits=FoldLimits(config.max_skew_s, config.idle_s, config.max_empty_windows),
+        limits=IntakeLimits(commit_s=config.commit_s, kept_predictions=config.kept_predictions),
+        sealed=sealed,
+    )
+
+
+def _labels(config: MonitorSettings, ports: MonitorPorts, index: PredictionIndex, executions: Executions) -> Labels:
+    return Labels(
+        ports.store,
+        index,
+        clock=ports.clock,
+        metrics=ports.metrics,
+        limits=LabelLimits(config.kept_labels),
+        reopened=executions.wake,
+    )
+
+
+def _upkeep(
+    config: MonitorSettings,
+    ports: MonitorPorts,
+    references: References,
+    monitors: Monitors,
+    index: PredictionIndex,
+    files: ExecutionFolder,
+) -> Upkeep:
+    return Upkeep(
+        ports.store,
+        ports.stream,
+        references,
+        monitors,
+        index,
+        AlertUpkeep(ports.store, clock=ports.clock, metrics=ports.metrics),
+        clock=ports.clock,
+        metrics=ports.metrics,
+        retention=Retention(config.execution_retention_s, config.label_horizon_s),
+        files=(lambda: files.sweep(ports.clock.time()),),
     )
 
 

@@ -1,0 +1,114 @@
+"""Monitors and results as people see them."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tests.monitor_rig import START, Rig, watching
+
+from vedette.core.errors import AlreadyExists, InvalidArgument, NotFound
+from vedette.core.models import EndpointConfig, Variant
+from vedette.core.monitors import AlertRule, CheckSettings, MonitorStatus
+from vedette.core.ports import Change, Deployment, Synced
+from vedette.monitor.config import MonitorSettings
+from vedette.monitor.desk import Monitors, Results, check_monitor
+
+DRIFT = (CheckSettings("drift"),)
+
+
+@pytest.fixture
+async def rig(tmp_path: Path) -> AsyncIterator[Rig]:
+    """A monitor of a version with a baseline."""
+    rig = await (await Rig(tmp_path).know()).begin()
+    yield rig
+    rig.close()
+
+
+def monitors_of(rig: Rig) -> Monitors:
+    """The desk's part over the rig's store."""
+    return Monitors(
+        rig.store, rig.references, clock=rig.clock, scores=rig.executions.scores, changed=rig.intake.refresh
+    )
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"name": "a/b"}, {"endpoint": ""}, {"window_s": 4}, {"lateness_s": -1}, {"schedule": "rate(1 day)"},
+        {"checks": ()}, {"checks": (CheckSettings("dirft"),)}, {"checks": (CheckSettings("drift", {"nope": 1}),)},
+        {"checks": DRIFT * 2}, {"min_rows": -1}, {"segments": ("a", "a")}, {"segments": ("a=b",)},
+        {"segments": tuple("abcdef")}, {"alert": AlertRule(3, 2)}, {"webhooks": ("no name",)}, {"baseline": "a b"},
+    ],
+)  # fmt: skip
+def test_settings_that_can_never_work_are_refused(fields: dict[str, Any]) -> None:
+    """Before anything is stored."""
+    with pytest.raises(InvalidArgument):
+        check_monitor(watching(**fields))
+
+
+def test_a_misspelt_check_is_told_the_near_name() -> None:
+    """As everywhere."""
+    with pytest.raises(InvalidArgument, match="did you mean 'drift'"):
+        check_monitor(watching(checks=(CheckSettings("dirft"),)))
+
+
+async def test_a_monitor_waits_for_its_endpoint_and_its_baseline(rig: Rig) -> None:
+    """Pending says for what, and Scheduled comes by itself."""
+    desk = monitors_of(rig)
+    await rig.references._heard(Synced(1, whole=True))
+    made = desk.create(watching(baseline="other"))
+    assert (made.status, made.reason) == (MonitorStatus.PENDING, "endpoint 'e' does not exist yet")
+    config = EndpointConfig("m", (Variant("A", 1),))
+    await rig.references._heard(Change(2, "e", Deployment("e", 1, config, ())))
+    await rig.references.look_for("e", "other")
+    assert desk.judged(made).reason == "there is no baseline 'other' of m:1 yet"
+    changed = desk.update(watching(baseline="default"))
+    assert (changed.status, changed.created_at) == (MonitorStatus.SCHEDULED, made.created_at)
+
+
+async def test_pause_resume_and_delete(rig: Rig) -> None:
+    """Each is idempotent but the last; what a monitor had goes with it."""
+    desk = monitors_of(rig)
+    desk.create(watching(checks=DRIFT))
+    with pytest.raises(AlreadyExists):
+        desk.create(watching())
+    assert desk.pause("m").status is desk.pause("m").status is MonitorStatus.STOPPED
+    assert desk.update(watching(min_rows=7)).status is MonitorStatus.STOPPED
+    assert [each.name for each in desk.page(limit=9, status=MonitorStatus.STOPPED)[0]] == ["m"]
+    assert desk.resume("m").status is MonitorStatus.SCHEDULED
+    assert desk.page(limit=9, status=MonitorStatus.STOPPED)[0] == []
+    desk.delete("m")
+    for attempt in (desk.get, desk.pause, desk.delete):
+        with pytest.raises(NotFound):
+            attempt("m")
+
+
+async def test_results_violations_files_and_open_windows(rig: Rig) -> None:
+    """What people ask for after a shift."""
+    monitors_of(rig).create(watching(checks=DRIFT))
+    for start, shift in ((0, 0.0), (10, 15.0), (20, 0.0)):
+        await rig.traffic(start, shift=shift, rows=400)
+    await rig.read()
+    desk = Results(rig.store, rig.references, clock=rig.clock)
+    found, following = desk.page("m", limit=9)
+    assert ([each.start - START for each in found], following) == ([10, 0], "")
+    violations, _ = desk.violations(limit=9, feature="age")
+    assert [(execution.start - START, result.feature) for execution, result in violations] == [(10, "age")]
+    assert b"age" in desk.file(found[0].id, "constraint_violations.json")
+    assert b"num_present" in desk.file(found[1].id, "statistics.json")
+    assert b"completeness" in desk.file(found[1].id, "constraints.json")
+    (window,) = desk.windows("m")
+    assert (window["start"], window["rows"], window["lag_s"]) == (START + 20, 400, 0.0)
+    for attempt in (lambda: desk.page("n", limit=9), lambda: desk.file(found[0].id, "x"), lambda: desk.get("x")):
+        with pytest.raises(NotFound):
+            attempt()
+
+
+def test_the_monitor_has_one_worker() -> None:
+    """More are refused with the reason."""
+    assert MonitorSettings().workers == 1
+    with pytest.raises(ValueError, match="folded in one place"):
+        MonitorSettings(workers=2)
