@@ -199,7 +199,8 @@ class Loader:
                 await self._remove(endpoint)
             elif not await self._apply(wish.deployment):
                 with contextlib.suppress(TimeoutError):
-                    await asyncio.wait_for(wish.changed.wait(), backoff.next())
+                    async with asyncio.timeout(backoff.next()):  # wait_for may swallow a cancellation
+                        await wish.changed.wait()
                 wish.changed.set()
         wish.at_work = False
         if wish.deployment is None:
