@@ -375,9 +375,10 @@ def test_serve_alone_is_the_only_service_installed(tmp_path: Path, monkeypatch: 
     served: list[str] = []
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(supervisor, "supervise", lambda plans: served.extend(plan.service for plan in plans))
-    registry = modules.SERVICES["registry"]
     assert CliRunner().invoke(app, ["serve"]).exit_code == 2
-    monkeypatch.setitem(modules.SERVICES, "registry", replace(registry, needs=("no_such_library",)))
+    for name in ("registry", "monitor"):
+        missing = replace(modules.SERVICES[name], needs=("no_such_library",))
+        monkeypatch.setitem(modules.SERVICES, name, missing)
     ok(CliRunner().invoke(app, ["serve"]))
     assert served == ["inference"]
 
