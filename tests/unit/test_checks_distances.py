@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from scipy import stats
 from scipy.spatial.distance import jensenshannon
-from tests.unit.checks_tables import Table, compared, run, texts
+from tests.unit.checks_tables import Table, compared, profiled, run, texts
 
 from vedette.core.models import Signature, TensorSpec
 from vedette.core.monitors import PROFILE_FILE
@@ -31,14 +31,12 @@ def tables(rows: int = 1500) -> tuple[Table, Table]:
 
 
 BEFORE, AFTER = tables()
-EVIDENCE = compared(BEFORE, AFTER)
 CATEGORIES = np.array([[np.sum(table["c"] == name) / 1500 for name in "abcd"] for table in (BEFORE, AFTER)])
 
 
 def bins() -> np.ndarray:
     """Shares of both over the layout's bins and beyond them, by numpy."""
-    assert EVIDENCE.baseline
-    edges = np.array([-math.inf, *Layout.of(EVIDENCE.baseline).columns["x"].edges, math.inf])
+    edges = np.array([-math.inf, *Layout.of(profiled(BEFORE)).columns["x"].edges, math.inf])
     edges[-2] = np.nextafter(edges[-2], math.inf)  # the last bin holds its upper edge
     return np.array([np.histogram(table["x"], edges)[0] / 1500 for table in (BEFORE, AFTER)])
 
@@ -63,22 +61,28 @@ EXPECTED = {
 }
 
 
+@pytest.fixture(scope="module")
+def evidence() -> Evidence:
+    """Both tables as the monitor sees them."""
+    return compared(BEFORE, AFTER)
+
+
 @pytest.mark.parametrize(("check", "feature"), EXPECTED)
-def test_the_distance_is_the_one_of_the_books(check: str, feature: str) -> None:
+def test_the_distance_is_the_one_of_the_books(evidence: Evidence, check: str, feature: str) -> None:
     """SciPy's value, or the formula over numpy's histogram, to nine digits."""
-    found = run(EVIDENCE, check)[feature]
+    found = run(evidence, check)[feature]
     assert found.value == pytest.approx(EXPECTED[check, feature], rel=1e-9)
     assert found.outcome == "violated"
     assert f"{found.value:.4g} exceeds {found.threshold:.4g}" in found.description
 
 
 @pytest.mark.parametrize(("check", "feature"), EXPECTED)
-def test_the_threshold_is_where_the_violation_begins(check: str, feature: str) -> None:
+def test_the_threshold_is_where_the_violation_begins(evidence: Evidence, check: str, feature: str) -> None:
     """Above it, not at it."""
-    value = run(EVIDENCE, check)[feature].value
+    value = run(evidence, check)[feature].value
     assert value is not None
-    assert run(EVIDENCE, check, threshold=value)[feature].outcome == "ok"
-    assert run(EVIDENCE, check, threshold=value * 0.999)[feature].outcome == "violated"
+    assert run(evidence, check, threshold=value)[feature].outcome == "ok"
+    assert run(evidence, check, threshold=value * 0.999)[feature].outcome == "violated"
 
 
 @pytest.mark.parametrize(("check", "feature"), EXPECTED)
@@ -89,16 +93,16 @@ def test_the_same_data_is_at_distance_zero(check: str, feature: str) -> None:
     assert found.outcome == "ok"
 
 
-def test_sagemakers_methods() -> None:
+def test_sagemakers_methods(evidence: Evidence) -> None:
     """Simple is the KS distance; Robust takes off what samples of these sizes may differ by."""
-    simple, robust = (run(EVIDENCE, "sagemaker", method=method)["x"].value for method in ("Simple", "Robust"))
+    simple, robust = (run(evidence, "sagemaker", method=method)["x"].value for method in ("Simple", "Robust"))
     assert simple == pytest.approx(EXPECTED["ks", "x"], abs=1e-12)
     assert robust == pytest.approx(EXPECTED["ks", "x"] - 1.8 * math.sqrt(3000 / 1500**2), abs=1e-12)
 
 
-def test_chi_squared_is_deequs() -> None:
+def test_chi_squared_is_deequs(evidence: Evidence) -> None:
     """A p-value: below the threshold is a violation; without a change it is not."""
-    assert run(EVIDENCE, "chi_squared")["c"].outcome == "violated"
+    assert run(evidence, "chi_squared")["c"].outcome == "violated"
     _, other = tables(1501)
     before, after = ({"c": other["c"][half]} for half in (slice(0, 700), slice(700, 1501)))
     found = run(compared(before, after), "chi_squared")["c"]
@@ -107,15 +111,15 @@ def test_chi_squared_is_deequs() -> None:
     assert found.p_value == pytest.approx(expected, rel=1e-9)
 
 
-def test_a_check_of_one_kind_says_nothing_of_the_other() -> None:
+def test_a_check_of_one_kind_says_nothing_of_the_other(evidence: Evidence) -> None:
     """Unless there is nothing of its kind at all: then it says that."""
-    assert set(run(EVIDENCE, "ks")) == {"x"}
-    assert set(run(EVIDENCE, "tvd")) == {"c"}
+    assert set(run(evidence, "ks")) == {"x"}
+    assert set(run(evidence, "tvd")) == {"c"}
     only = compared({"x": BEFORE["x"]}, {"x": AFTER["x"]})
     assert run(only, "tvd")[""].description == "The baseline has no column of kind text."
 
 
-def test_distances_are_evidentlys(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_distances_are_evidentlys(evidence: Evidence, monkeypatch: pytest.MonkeyPatch) -> None:
     """The same frames through Evidently's own metrics. It takes Jensen-Shannon in nats, and its numeric histograms
     have edges from both samples, so those are not compared."""
     monkeypatch.setenv("DO_NOT_TRACK", "1")
@@ -133,7 +137,7 @@ def test_distances_are_evidentlys(monkeypatch: pytest.MonkeyPatch) -> None:
         report = Report([ValueDrift(column=column, method=method) for column, method in methods])
         theirs = [float(metric["value"]) for metric in report.run(after, before).dict()["metrics"]]
     ours = [
-        run(EVIDENCE, check)[f].value for f, check in zip("xccc", ("wasserstein", "psi", "jensen_shannon", "hellinger"))
+        run(evidence, check)[f].value for f, check in zip("xccc", ("wasserstein", "psi", "jensen_shannon", "hellinger"))
     ]
     assert ours[2] is not None
     ours[2] *= math.sqrt(math.log(2))
