@@ -31,6 +31,7 @@ class Target:
     http_port: int = 0
     grpc_port: int = 0
     pid: int = 0
+    registry_port: int = 0
     data_dir: Path = Path()
 
 
@@ -85,7 +86,7 @@ def plain_grpc(cpu: list[str]) -> Iterator[Target]:
 
 
 @contextmanager
-def vedette(cpu: list[str], *, capture_percent: float = 0) -> Iterator[Target]:
+def vedette(cpu: list[str]) -> Iterator[Target]:
     """Our registry and inference service with the reference model deployed, metrics on, one worker."""
     with tempfile.TemporaryDirectory(prefix="vedette-load-") as data:
         ports = {name: str(free_port()) for name in ("registry", "registry_grpc", "http", "grpc")}
@@ -104,23 +105,32 @@ def vedette(cpu: list[str], *, capture_percent: float = 0) -> Iterator[Target]:
             _wait_for_port(int(ports["registry"]), registry)
             with process([*command, "inference"], cpu=cpu, env=env) as inference:
                 _wait_for_port(int(ports["http"]), inference)
-                _deploy(f"http://127.0.0.1:{ports['registry']}", f"http://127.0.0.1:{ports['http']}", capture_percent)
-                yield Target("vedette", int(ports["http"]), int(ports["grpc"]), inference.pid, Path(data))
+                _deploy(f"http://127.0.0.1:{ports['registry']}", f"http://127.0.0.1:{ports['http']}")
+                yield Target(
+                    "vedette",
+                    int(ports["http"]),
+                    int(ports["grpc"]),
+                    inference.pid,
+                    int(ports["registry"]),
+                    Path(data),
+                )
 
 
-def _deploy(registry: str, inference: str, capture_percent: float) -> None:
+def _deploy(registry: str, inference: str) -> None:
     call("POST", f"{registry}/v1/models/reference/versions", reference_model.build(), "application/octet-stream")
-    config = {"model": "reference", "variants": [{"name": "primary", "version": 1}]}
-    capture = {"sampling_percent": float(capture_percent)}
-    body = json.dumps({"name": "reference", "config": {**config, "capture": capture}})
-    call("POST", f"{registry}/v1/endpoints", body.encode(), "application/json")
+    call("POST", f"{registry}/v1/endpoints", b'{"name": "reference"}', "application/json")
+    wait_ready(inference, "reference")
+
+
+def wait_ready(inference: str, endpoint: str) -> None:
+    """Return when the endpoint answers."""
     for _ in range(START_TIMEOUT_S * 20):
         try:
-            call("GET", f"{inference}/v2/models/reference/ready")
+            call("GET", f"{inference}/v2/models/{endpoint}/ready")
             return
         except urllib.error.HTTPError:
             time.sleep(0.05)
-    raise SystemExit("the reference model is not in service")
+    raise SystemExit(f"{endpoint} is not in service")
 
 
 def call(method: str, url: str, body: bytes | None = None, content_type: str = "application/json") -> Any:

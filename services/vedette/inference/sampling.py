@@ -80,6 +80,8 @@ class KeptTensors:
     def __init__(self, specs: Sequence[TensorSpec], cuts: Mapping[str, Cut]) -> None:
         self.specs = tuple(specs)
         self.single = len(self.specs) == 1
+        self.rigid = self.single and bool(self.specs[0].shape) and -1 not in self.specs[0].shape[1:]
+        """One tensor, and the number of its elements tells its shape."""
         self._places = {spec.name: place for place, spec in enumerate(self.specs)}
         self._cuts = [cuts.get(spec.name, Cut()) for spec in self.specs]
         plain = self.single and not self._cuts[0].columns and self.specs[0].datatype != "BYTES"
