@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, get_args
 
 import typer
 
 from vedette.cli.addresses import DATA_DIR, DataDir, MonitorUrl, connect
 from vedette.cli.output import JsonFlag, Table, pairs_of, print_json, when
+from vedette.core.alerts import WebhookFormat
 
 app = typer.Typer(no_args_is_help=True)
 
 Name = Annotated[str, typer.Argument(help="Name of the webhook.")]
-FORMATS = ("cloudevents", "slack", "alertmanager")
+FORMATS = get_args(WebhookFormat)
 
 
 @app.command()
@@ -20,7 +21,7 @@ def create(
     name: Name,
     url: Annotated[str, typer.Argument(help="Where alerts are sent; the monitor refuses private addresses.")],
     *,
-    format: Annotated[str, typer.Option(help="cloudevents, slack or alertmanager.")] = "cloudevents",
+    format: Annotated[str, typer.Option(help=f"One of {', '.join(FORMATS)}.")] = "cloudevents",
     header: Annotated[list[str] | None, typer.Option(help="key=value sent along; may be repeated.")] = None,
     as_json: JsonFlag = False,
     monitor: MonitorUrl = "",
@@ -68,7 +69,7 @@ def list_(*, as_json: JsonFlag = False, monitor: MonitorUrl = "", data_dir: Data
 
 @app.command()
 def rotate(name: Name, *, as_json: JsonFlag = False, monitor: MonitorUrl = "", data_dir: DataDir = DATA_DIR) -> None:
-    """Make a new signing secret; the old one signs as well until the next rotation.
+    """Make a new signing secret; the old one signs as well for a day, or until the next rotation.
 
     [bold]Examples[/]
 

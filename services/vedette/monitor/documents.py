@@ -13,6 +13,8 @@ from vedette.chassis.control.documents import Document, Flag, Number, Positive
 from vedette.core.alerts import Webhook, WebhookFormat
 from vedette.core.monitors import AlertRule, CheckResult, CheckSettings, Execution, Monitor
 
+MAX_LABEL_BYTES = 16 << 20
+"""Ground truth taken in one request."""
 Text = Annotated[str, Field(max_length=1000)]
 Names = Annotated[list[Text], Field(max_length=100)]
 Parameter = bool | Annotated[int, Field(strict=True)] | Number | Text | Names

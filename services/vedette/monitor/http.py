@@ -19,6 +19,7 @@ from vedette.core.errors import InvalidArgument, TooLarge
 from vedette.core.monitors import Baseline, Execution, ExecutionStatus, Monitor, MonitorStatus
 from vedette.monitor.desk import Desk
 from vedette.monitor.documents import (
+    MAX_LABEL_BYTES,
     Acknowledgement,
     MonitorChange,
     MonitorCreate,
@@ -69,7 +70,6 @@ ACTIONS: dict[tuple[str, str], Action] = {
 UPLOADS = (("POST", "/v1/baselines"), ("POST", "/v1/ground-truth/{endpoint}"))
 """Routes that stream a body and count for themselves."""
 
-MAX_LABEL_BYTES = 16 << 20
 LABEL_TYPES = ("application/jsonlines", "application/x-ndjson", "application/json", "application/octet-stream")
 
 

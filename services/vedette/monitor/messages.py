@@ -47,7 +47,7 @@ def plain(message: Message) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for field, value in message.ListFields():
         if isinstance(value, Message):
-            found[field.name] = _whole(MessageToDict(value)) if isinstance(value, Struct) else plain(value)
+            found[field.name] = _struct(value) if isinstance(value, Struct) else plain(value)
         elif hasattr(value, "items"):
             found[field.name] = dict(value.items())
         elif field.is_repeated:
@@ -55,6 +55,13 @@ def plain(message: Message) -> dict[str, Any]:
         else:
             found[field.name] = value
     return found
+
+
+def _struct(value: Struct) -> Any:
+    try:
+        return _whole(MessageToDict(value))
+    except ValueError:
+        raise InvalidArgument("a number must be finite") from None
 
 
 def _whole(value: Any) -> Any:

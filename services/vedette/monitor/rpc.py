@@ -14,10 +14,10 @@ from typing import Any, TypeVar
 from vedette.chassis.auth import Action
 from vedette.chassis.rpc import Rpc, RpcService
 from vedette.core.alerts import AlertState, DeliveryState
-from vedette.core.errors import InvalidArgument
+from vedette.core.errors import InvalidArgument, TooLarge
 from vedette.core.monitors import ExecutionStatus, MonitorStatus
 from vedette.monitor.desk import Desk
-from vedette.monitor.documents import Violation, WebhookCreate
+from vedette.monitor.documents import MAX_LABEL_BYTES, Violation, WebhookCreate
 from vedette.monitor.messages import monitor_from, to_message
 from vedette.proto.monitor.v1 import monitor_pb2 as pb
 
@@ -114,7 +114,7 @@ class ExecutionCalls:
             limit=_limit(request.limit),
             page_token=request.page_token,
             status=_choice(ExecutionStatus, request.status),
-            since=request.since,
+            since=_since(request.since),
         )
         found = [to_message(item, pb.Execution()) for item in items]
         return pb.ListExecutionsResponse(items=found, next_page_token=token)
@@ -138,7 +138,7 @@ class ExecutionCalls:
             monitor=request.monitor,
             endpoint=request.endpoint,
             feature=request.feature,
-            since=request.since,
+            since=_since(request.since),
         )
         found = [to_message(Violation.of(*item).model_dump(), pb.Violation()) for item in items]
         return pb.ListViolationsResponse(items=found, next_page_token=token)
@@ -149,6 +149,8 @@ class ExecutionCalls:
 
     async def put_ground_truth(self, request: pb.PutGroundTruthRequest, _: Any) -> pb.PutGroundTruthResponse:
         """Take labels as JSON Lines."""
+        if len(request.lines) > MAX_LABEL_BYTES:
+            raise TooLarge(f"labels come in parts of at most {MAX_LABEL_BYTES} bytes")
         return pb.PutGroundTruthResponse(counts=await self._desk.labels.accept(request.endpoint, request.lines))
 
 
@@ -275,6 +277,12 @@ def _limit(given: int) -> int:
     if not 0 <= given <= MAX_PAGE:
         raise InvalidArgument(f"limit must be between 1 and {MAX_PAGE}")
     return given or DEFAULT_PAGE
+
+
+def _since(given: float) -> float:
+    if not 0.0 <= given <= 1e11:
+        raise InvalidArgument("since must be seconds since the epoch")
+    return given
 
 
 def _choice(kind: type[Choice], text: str) -> Choice | None:

@@ -38,9 +38,21 @@ class AsyncWebhooks:
         """One webhook; `NotFound` when there is none."""
         return await fetch(self._connection, Webhook, _path(name))
 
-    async def update(self, name: str, *, url: str | None = None, enabled: bool | None = None) -> Webhook:
-        """Change the address, or switch it on or off; None leaves it."""
-        document = {key: value for key, value in (("url", url), ("enabled", enabled)) if value is not None}
+    async def update(
+        self,
+        name: str,
+        *,
+        url: str | None = None,
+        enabled: bool | None = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> Webhook:
+        """Change the address or the headers of its own, or switch it on or off; None leaves it.
+
+        Raises:
+            InvalidArgument: the address is not one that the monitor may send to, or a header is malformed.
+        """
+        wanted = (("url", url), ("enabled", enabled), ("headers", None if headers is None else dict(headers)))
+        document = {key: value for key, value in wanted if value is not None}
         return await change(self._connection, Webhook, "PATCH", _path(name), document)
 
     async def delete(self, name: str) -> None:
@@ -48,7 +60,7 @@ class AsyncWebhooks:
         await self._connection.send(Call("DELETE", _path(name)))
 
     async def rotate(self, name: str) -> NewSecret:
-        """Make a new secret; the one before signs as well until the next rotation."""
+        """Make a new secret; the one before signs as well for a day, or until the next rotation if that is sooner."""
         return await change(self._connection, NewSecret, "POST", f"{_path(name)}/secrets")
 
     async def test(self, name: str) -> Notification:
