@@ -30,7 +30,7 @@ def samples(rows: int = 200) -> Samples:
         "kind": np.array(["a", "<script>alert(1)</script>", None, "b"] * (rows // 4), object),
         "unknown": still,
     }
-    return Samples(window, baseline)
+    return Samples(window, baseline, ("radius",), ("Monitor <night>", "radius: moved"))
 
 
 def reports(folder: Path, **settings) -> Reports:
@@ -50,6 +50,10 @@ async def test_a_report_is_drawn_once_and_found_by_its_execution(tmp_path: Path)
     assert await made.draw("e1") == "/reports/e1.html"
     content = made.content("e1.html")
     assert b"radius" in content
+    assert b"alert(1)" in content
+    assert b"<script>alert" not in content
+    assert b"\\u003cscript>alert" not in content
+    assert b"<div>Monitor &lt;night&gt;</div><div>radius: moved</div>" in content
     assert len(content) > 100_000
     stamp = (tmp_path / "e1.html").stat().st_mtime_ns
     await made.draw("e1")

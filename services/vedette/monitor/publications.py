@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from datetime import UTC, datetime
 
 from vedette.core.errors import NotFound, VedetteError
 from vedette.core.monitors import CONSTRAINTS_FILE, Execution, Monitor
@@ -19,6 +20,8 @@ from vedette.profiles import Profile
 log = logging.getLogger(__name__)
 
 _MAX_WAITING = 1_000
+MAX_NAMED = 20
+"""Violations that the heading of a report lists."""
 
 
 class Publications:
@@ -82,4 +85,18 @@ class Publications:
         profile = self._references.profile(execution.endpoint, execution.version, monitor.baseline)
         if window is None or profile is None:
             raise NotFound(f"the profile of execution {execution_id!r}, or its baseline, is not kept (any more)")
-        return Samples(window.sample.columns(), profile.sample.columns())
+        drifted = tuple(result.feature for result in execution.violations if result.feature)
+        return Samples(window.sample.columns(), profile.sample.columns(), drifted, _heading(execution))
+
+
+def _heading(execution: Execution) -> tuple[str, ...]:
+    """What a report is about, in lines."""
+    start, end = (datetime.fromtimestamp(moment, UTC) for moment in (execution.start, execution.end))
+    series = f"{execution.endpoint}, variant {execution.variant}, version {execution.version} {execution.segment}"
+    violated = [f"{result.feature or result.check}: {result.description}" for result in execution.violations]
+    return (
+        f"Monitor {execution.monitor}: {series.strip()}",
+        f"Window {start:%Y-%m-%d %H:%M:%S} to {end:%H:%M:%S} UTC, {execution.rows} rows; {execution.status.value}",
+        *violated[:MAX_NAMED],
+        *([f"and {len(violated) - MAX_NAMED} more"] if len(violated) > MAX_NAMED else []),
+    )
