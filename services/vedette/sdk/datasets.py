@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from os import PathLike
 from pathlib import Path
@@ -77,12 +77,20 @@ def _written(data: Any) -> Dataset:
 
 def _columns(data: Any) -> dict[str, Sequence[Any]]:
     if hasattr(data, "columns") and hasattr(data, "to_dict"):  # a DataFrame, without importing pandas
+        if not data.columns.is_unique:
+            raise InvalidArgument("the DataFrame has two columns of one name")
         return {str(name): data[name].tolist() for name in data.columns}
-    if isinstance(data, Mapping):
-        return {str(name): list(values) for name, values in data.items()}
-    raise InvalidArgument("reference data is a path, a DataFrame or a mapping of columns")
+    if not isinstance(data, Mapping):
+        raise InvalidArgument("reference data is a path, a DataFrame or a mapping of columns")
+    columns = {}
+    for name, values in data.items():
+        if not isinstance(values, Iterable) or isinstance(values, str | bytes):
+            raise InvalidArgument(f"column {str(name)!r} is no sequence of values")
+        columns[str(name)] = list(values)
+    return columns
 
 
 def _cell(value: Any) -> object:
     """Missing values are empty cells."""
-    return "" if value is None or value != value else value  # NaN is not itself
+    missing = value is None or type(value).__name__ == "NAType" or value != value  # NaN is not itself
+    return "" if missing else value

@@ -13,7 +13,7 @@ from typing import Any, Literal, TypeVar
 import msgspec
 
 from vedette.core.alerts import Webhook
-from vedette.core.errors import Internal
+from vedette.core.errors import Internal, InvalidArgument
 
 Document = TypeVar("Document")
 
@@ -80,20 +80,27 @@ class Violation:
 
 
 def ground_truth_lines(labels: Mapping[str, Any] | Iterable[Mapping[str, Any]] | bytes) -> bytes:
-    """Labels as JSON Lines: `{"id": ..., "label": ...}` for a mapping, documents and bytes as they are."""
+    """Labels as JSON Lines: `{"id": ..., "label": ...}` for a mapping, documents and bytes as they are.
+
+    Raises:
+        InvalidArgument: they are nothing of the kind.
+    """
     if isinstance(labels, bytes):
         return labels
     documents = (
         [{"id": key, "label": label} for key, label in labels.items()] if isinstance(labels, Mapping) else labels
     )
-    return b"".join(msgspec.json.encode(document, enc_hook=_scalar) + b"\n" for document in documents)
+    try:
+        return b"".join(msgspec.json.encode(document, enc_hook=_scalar) + b"\n" for document in documents)
+    except (TypeError, NotImplementedError, RecursionError, ValueError) as error:
+        raise InvalidArgument(f"labels are a mapping of ids to labels, or documents: {error}") from error
 
 
 def _scalar(value: Any) -> Any:
     """A numpy scalar as Python's."""
     if hasattr(value, "item"):
         return value.item()
-    raise NotImplementedError(type(value).__name__)
+    raise NotImplementedError(f"{type(value).__name__} is no label")
 
 
 def plain(value: object) -> Any:
