@@ -223,6 +223,8 @@ def test_a_whole_life_of_a_baseline(client: vedette.Client) -> None:
         ({}, ""),
         ({"a": [1], "b": [1, 2]}, ""),
         ({"a": 5}, ""),
+        ({"a": "text"}, ""),
+        (pd.DataFrame([[1, 2]], columns=["a", "a"]), ""),
         (5, ""),
         ([1, 2], ""),
         (None, ""),
@@ -240,7 +242,8 @@ def test_data_is_read_piece_by_piece(tmp_path: Path) -> None:
     path.write_bytes(b"x" * (CHUNK_BYTES + 1))
     assert [len(chunk) for chunk in dataset_of(path).chunks()] == [CHUNK_BYTES, 1]
     frame = pd.DataFrame({"a": [1.5, None], "b": ["x, y", None], "t": pd.to_datetime(["2026-01-01", None])})
-    assert dataset_of(frame).content.splitlines() == [b"a,b,t", b'1.5,"x, y",2026-01-01 00:00:00', b",,"]
+    frame["n"] = pd.array([1, None], "Int64")
+    assert dataset_of(frame).content.splitlines() == [b"a,b,t,n", b'1.5,"x, y",2026-01-01 00:00:00,1', b",,,"]
 
 
 def test_only_what_may_be_done_twice_is_sent_twice() -> None:
