@@ -16,12 +16,13 @@ from tests.registry_room import Room, open_room
 from vedette.core.errors import Conflict, DataLoss, InvalidArgument, NotFound, Overloaded, TooLarge, Unavailable
 from vedette.core.models import Signature, Upload, manifest_digest
 from vedette.core.monitors import CONSTRAINTS_FILE, PROFILE_FILE, STATISTICS_FILE
+from vedette.ports.baselines import ANALYSIS_FILE, QUALITY_CONSTRAINTS_FILE, QUALITY_STATISTICS_FILE
 from vedette.ports.baselines import Baselines as BaselinesPort
 from vedette.proto.registry.v1 import registry_pb2 as pb
 from vedette.proto.registry.v1.registry_pb2_grpc import RegistryServiceStub
 from vedette.registry.baselines import BaselineDraft
 from vedette.registry.client import GrpcRegistry
-from vedette.testing.baselines import BaselinesContract, baseline_files
+from vedette.testing.baselines import BaselinesContract, baseline_files, measured_files
 from vedette.testing.registry import MemoryRegistry, artifact_file
 
 PATH = "/v1/models/m/versions/1/baselines"
@@ -81,7 +82,7 @@ class TestMemoryRegistry(BaselinesContract):
 async def test_a_baseline_is_told_on_the_stream(room: Room) -> None:
     """When it is put, edited and deleted, with its digest."""
     made = room.desk.baselines.put(draft())
-    edited = room.desk.baselines.edit_constraints("m", 1, "default", b'{"features": []}')
+    edited = room.desk.baselines.edit("m", 1, "default", b'{"features": []}')
     room.desk.baselines.delete("m", 1, "default")
     async with asyncio.timeout(10):
         while len(await room.events()) < 5:
@@ -128,7 +129,7 @@ async def test_an_edit_keeps_all_but_the_constraints(room: Room) -> None:
     """Counts, birth and the other files; the digest is new."""
     made = room.desk.baselines.put(draft())
     room.clock.advance(5.0)
-    edited = room.desk.baselines.edit_constraints("m", 1, "default", b'{"features": [{"name": "f0"}]}')
+    edited = room.desk.baselines.edit("m", 1, "default", b'{"features": [{"name": "f0"}]}')
     assert (edited.rows, edited.columns, edited.created_at) == (made.rows, made.columns, made.created_at)
     assert edited.digest != made.digest
     assert made.digest not in artifacts(room)
@@ -145,12 +146,12 @@ async def test_of_two_edits_at_once_the_second_is_told(room: Room, monkeypatch: 
 
     def overtaken(*given: Any, **more: Any) -> Any:
         monkeypatch.setattr(desk, step, go_on)
-        desk.edit_constraints("m", 1, "default", b'{"features": []}')
+        desk.edit("m", 1, "default", b'{"features": []}')
         return go_on(*given, **more)
 
     monkeypatch.setattr(desk, step, overtaken)
     with pytest.raises(Conflict):
-        desk.edit_constraints("m", 1, "default", b'{"features": [{"name": "late"}]}')
+        desk.edit("m", 1, "default", b'{"features": [{"name": "late"}]}')
     with desk.open("m", 1, "default", CONSTRAINTS_FILE)[1] as source:
         assert source.read() == b'{"features": []}'
 
@@ -243,7 +244,44 @@ async def test_http_gives_files_and_takes_constraints(room: Room) -> None:
     assert (await room.http.get(f"{PATH}/default/files/{CONSTRAINTS_FILE}")).content == edit
     assert (
         await room.http.put(f"{PATH}/default/files/{STATISTICS_FILE}", content=edit, headers=JSON)
-    ).status_code == 405
+    ).status_code == 404
+
+
+@pytest.mark.parametrize("file", [ANALYSIS_FILE, QUALITY_CONSTRAINTS_FILE])
+async def test_measured_documents_are_edited_like_constraints(room: Room, stub: Any, file: str) -> None:
+    """Over both protocols, on a baseline that has the document and on one that gets its first; the others stay."""
+    made = (await room.http.put(f"{PATH}/default", content=body(), headers=JSON)).json()
+    first = measured_files()[file]
+    added = await room.http.put(f"{PATH}/default/files/{file}", content=first, headers=JSON)
+    assert added.status_code == 200, added.text
+    assert {each["path"] for each in added.json()["files"]} == {each["path"] for each in made["files"]} | {file}
+    edit = first.replace(b"}", b" }")
+    named = {"model": "m", "version": 1, "name": "default"}
+    edited = (await stub.PutConstraints(pb.PutConstraintsRequest(**named, constraints=edit, file=file))).baseline
+    assert edited.digest not in {made["digest"], added.json()["digest"]}
+    assert (await room.http.get(f"{PATH}/default/files/{file}")).content == edit
+    assert (await room.http.get(f"{PATH}/default/files/{PROFILE_FILE}")).content == b"profile"
+
+
+@pytest.mark.parametrize(
+    ("file", "content", "status"),
+    [
+        (ANALYSIS_FILE, b"[]", 400),
+        (ANALYSIS_FILE, b"{}", 400),
+        (ANALYSIS_FILE, b'{"explanations": []}', 400),
+        (QUALITY_CONSTRAINTS_FILE, b'{"regression_constraints": 1}', 400),
+        (QUALITY_CONSTRAINTS_FILE, b'{"explanations": {}}', 400),
+        (QUALITY_CONSTRAINTS_FILE, b'{"regression_constraints": {}, "x": "' + b"y" * (4 << 20) + b'"}', 413),
+        (QUALITY_STATISTICS_FILE, measured_files()[QUALITY_STATISTICS_FILE], 404),
+        (PROFILE_FILE, b"{}", 404),
+        ("model.onnx", b"{}", 404),
+    ],
+)
+async def test_only_documents_of_their_shape_are_taken(room: Room, file: str, content: bytes, status: int) -> None:
+    """What was measured and what is not text is nobody's to edit; what is refused changes nothing."""
+    made = (await room.http.put(f"{PATH}/default", content=body(), headers=JSON)).json()
+    assert (await room.http.put(f"{PATH}/default/files/{file}", content=content, headers=JSON)).status_code == status
+    assert (await room.http.get(f"{PATH}/default")).json() == made
 
 
 @pytest.mark.parametrize(

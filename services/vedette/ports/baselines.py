@@ -9,7 +9,20 @@ from collections.abc import Mapping
 from typing import Protocol
 
 from vedette.core.models import ModelVersion
-from vedette.core.monitors import Baseline
+from vedette.core.monitors import CONSTRAINTS_FILE, PROFILE_FILE, STATISTICS_FILE, Baseline
+
+QUALITY_STATISTICS_FILE = "model_quality_statistics.json"
+QUALITY_CONSTRAINTS_FILE = "model_quality_constraints.json"
+ANALYSIS_FILE = "analysis.json"
+"""Clarify's document: bias metrics and attributions."""
+
+FILES = (CONSTRAINTS_FILE, PROFILE_FILE, STATISTICS_FILE)
+"""Every baseline has these."""
+MEASURED_FILES = (ANALYSIS_FILE, QUALITY_CONSTRAINTS_FILE, QUALITY_STATISTICS_FILE)
+"""Some have these: what the model achieved on labelled reference data. JSON objects of at most `MAX_MEASURED_BYTES`."""
+EDITABLE_FILES = (ANALYSIS_FILE, CONSTRAINTS_FILE, QUALITY_CONSTRAINTS_FILE)
+"""What people may replace by documents of their own."""
+MAX_MEASURED_BYTES = 4 << 20
 
 
 class Baselines(Protocol):
@@ -26,8 +39,8 @@ class Baselines(Protocol):
     ) -> Baseline:
         """Keep these files as the version's baseline of this name, in place of one that was there.
 
-        `files` are the three of `core.monitors`. When it returns they are durable. `InvalidArgument` when the
-        files are not those or no documents, `TooLarge` when they are over the registry's limits.
+        `files` are `FILES` and some of `MEASURED_FILES`. When it returns they are durable. `InvalidArgument` when
+        the files are not those or no documents, `TooLarge` when they are over the registry's limits.
         """
 
     async def baseline(self, model: str, version: int, name: str) -> Baseline:

@@ -1,4 +1,4 @@
-"""Baselines of model versions: three files each, kept as one artifact and replaced as a whole.
+"""Baselines of model versions: three to six files each, kept as one artifact and replaced as a whole.
 
 Rule: every method blocks and is called in a thread. The registry knows the outer shape of the files and nothing
 of what they mean: that is the monitor's business.
@@ -21,13 +21,20 @@ from vedette.core.errors import Conflict, InvalidArgument, NotFound, Overloaded,
 from vedette.core.models import ArtifactFile, Upload, check_name, manifest_digest
 from vedette.core.monitors import CONSTRAINTS_FILE, PROFILE_FILE, STATISTICS_FILE, Baseline
 from vedette.ports.artifacts import ArtifactStore
+from vedette.ports.baselines import (
+    ANALYSIS_FILE,
+    EDITABLE_FILES,
+    FILES,
+    MAX_MEASURED_BYTES,
+    MEASURED_FILES,
+    QUALITY_CONSTRAINTS_FILE,
+)
 from vedette.ports.catalog import Catalog
 from vedette.registry.lifecycle import Lifecycle
 from vedette.registry.models import Models
 from vedette.registry.versions import check_number
 
 LOG = logging.getLogger(__name__)
-FILES = (CONSTRAINTS_FILE, PROFILE_FILE, STATISTICS_FILE)
 MAX_BASELINES = 100
 """Of one version."""
 MAX_CONSTRAINTS_BYTES = 32 * 1024 * 1024
@@ -35,6 +42,7 @@ STAGED_S = 3600.0
 """What a killed process leaves staged is swept away after this long."""
 
 Files = Mapping[str, bytes]
+_PROBLEMS = ("regression", "binary_classification", "multiclass_classification")
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,21 +103,22 @@ class Baselines:
         self._models.version(draft.model, draft.version)  # before gigabytes are written for nobody
         return self._store(draft, replaces=None, created_at=self._clock.time())
 
-    def edit_constraints(self, model: str, version: int, name: str, constraints: bytes) -> Baseline:
-        """Replace the constraints by what a person made of them; rows, columns and the other files stay.
+    def edit(self, model: str, version: int, name: str, content: bytes, *, file: str = CONSTRAINTS_FILE) -> Baseline:
+        """Replace a document by what a person made of it, or add one; rows, columns and the other files stay.
 
         Raises:
+            NotFound: the file is none that people edit.
             Conflict: the baseline was replaced meanwhile.
         """
-        if len(constraints) > MAX_CONSTRAINTS_BYTES:
-            raise TooLarge(f"{CONSTRAINTS_FILE} may have at most {MAX_CONSTRAINTS_BYTES} bytes")
-        check_constraints(constraints)
+        if file not in EDITABLE_FILES:
+            raise NotFound(f"of a baseline's files {', '.join(EDITABLE_FILES)} can be replaced")
+        check_document(file, content)
         was = self.get(model, version, name)
         try:
-            kept = {file: self.read(was, file) for file in FILES if file != CONSTRAINTS_FILE}
+            kept = {entry.path: self.read(was, entry.path) for entry in was.files if entry.path != file}
         except NotFound:  # its files went with it
             raise _changed(model, version, name) from None
-        files = {**kept, CONSTRAINTS_FILE: constraints}
+        files = {**kept, file: content}
         draft = BaselineDraft(model, version, name, was.rows, was.columns, files)
         return self._store(draft, replaces=was, created_at=was.created_at)
 
@@ -136,7 +145,8 @@ class Baselines:
             raise _changed(model, version, name)
         entry = next((entry for entry in found.files if entry.path == file), None)
         if entry is None:
-            raise NotFound(f"a baseline has no file {file[:80]!r}, only {', '.join(FILES)}")
+            there = ", ".join(entry.path for entry in found.files)
+            raise NotFound(f"the baseline has no file {file[:80]!r}, only {there}")
         return entry, self._artifacts.open(found.digest, file)
 
     def read(self, baseline: Baseline, file: str) -> bytes:
@@ -145,12 +155,13 @@ class Baselines:
             return source.read()
 
     def _check_files(self, files: Files) -> None:
-        if set(files) != set(FILES):
-            raise InvalidArgument(f"a baseline is made of {', '.join(FILES)}")
+        if set(files) - {*MEASURED_FILES} != {*FILES}:
+            raise InvalidArgument(f"a baseline is made of {', '.join(FILES)}, and may have {', '.join(MEASURED_FILES)}")
         if sum(map(len, files.values())) > self.max_bytes:
             raise TooLarge(f"the files of a baseline may have at most {self.max_bytes} bytes together")
-        check_statistics(files[STATISTICS_FILE])
-        check_constraints(files[CONSTRAINTS_FILE])
+        for file in files:
+            if file != PROFILE_FILE:
+                check_document(file, files[file])
         if not files[PROFILE_FILE]:
             raise InvalidArgument(f"{PROFILE_FILE} is empty")
 
@@ -215,6 +226,34 @@ class Baselines:
 
 def _changed(model: str, version: int, name: str) -> Conflict:
     return Conflict(f"baseline {name!r} of {model}:{version} was changed meanwhile; read it again")
+
+
+def check_document(file: str, data: bytes) -> None:
+    """Refuse what is not of the outer shape of this document.
+
+    Raises:
+        InvalidArgument: says what is missing. TooLarge: it is longer than such a document may be.
+    """
+    most = MAX_MEASURED_BYTES if file in MEASURED_FILES else MAX_CONSTRAINTS_BYTES
+    if len(data) > most and file != STATISTICS_FILE:
+        raise TooLarge(f"{file} may have at most {most} bytes")
+    if file == STATISTICS_FILE:
+        check_statistics(data)
+    elif file == CONSTRAINTS_FILE:
+        check_constraints(data)
+    else:
+        _check_measured(file, _document(data, file))
+
+
+def _check_measured(file: str, document: Mapping[str, Any]) -> None:
+    """One of its sections must be there, and each is an object."""
+    sections = {
+        ANALYSIS_FILE: ("post_training_bias_metrics", "pre_training_bias_metrics", "explanations"),
+        QUALITY_CONSTRAINTS_FILE: tuple(f"{problem}_constraints" for problem in _PROBLEMS),
+    }.get(file, tuple(f"{problem}_metrics" for problem in _PROBLEMS))
+    there = [name for name in sections if name in document]
+    if not there or not all(isinstance(document[name], dict) for name in there):
+        raise InvalidArgument(f"{file} has none of the objects {', '.join(sections)}")
 
 
 def check_statistics(data: bytes) -> None:

@@ -69,7 +69,7 @@ ACTIONS: dict[tuple[str, str], Action] = {
     ("PUT", "/v1/models/{model}/versions/{version}/baselines/{name}"): "internal",
     ("DELETE", "/v1/models/{model}/versions/{version}/baselines/{name}"): "admin",
     ("GET", "/v1/models/{model}/versions/{version}/baselines/{name}/files/{file}"): "read",
-    ("PUT", "/v1/models/{model}/versions/{version}/baselines/{name}/files/constraints.json"): "deploy",
+    ("PUT", "/v1/models/{model}/versions/{version}/baselines/{name}/files/{file}"): "deploy",
     ("PUT", "/v1/models/{model}/aliases/{alias}"): "deploy",
     ("DELETE", "/v1/models/{model}/aliases/{alias}"): "deploy",
     ("POST", "/v1/models/{model}/uploads"): "deploy",
@@ -94,7 +94,7 @@ UPLOADS = (
     ("POST", "/v1/models/{model}/versions"),
     ("PUT", "/v1/uploads/{upload}/files/{file}"),
     ("PUT", "/v1/models/{model}/versions/{version}/baselines/{name}"),
-    ("PUT", "/v1/models/{model}/versions/{version}/baselines/{name}/files/constraints.json"),
+    ("PUT", "/v1/models/{model}/versions/{version}/baselines/{name}/files/{file}"),
 )
 """Routes that stream a body of any size and count for themselves."""
 
@@ -244,17 +244,17 @@ def delete_baseline(desk: Asked, model: str, version: str, name: str) -> None:
 
 @router.get("/models/{model}/versions/{version}/baselines/{name}/files/{file}", response_class=StreamingResponse)
 def download_baseline_file(desk: Asked, model: str, version: str, name: str, file: str) -> StreamingResponse:
-    """Download `statistics.json`, `constraints.json` or `profile.bin`."""
+    """Download one of its files: `statistics.json`, `constraints.json`, `profile.bin`, or one of those measured."""
     entry, source = desk.baselines.open(model, _number(version), name, file)
     kind = "application/json" if file.endswith(".json") else "application/octet-stream"
     return _download(entry, source, kind)
 
 
-@router.put("/models/{model}/versions/{version}/baselines/{name}/files/constraints.json")
-async def put_constraints(desk: Asked, model: str, version: str, name: str, request: Request) -> Baseline:
-    """Replace the constraints by edited ones (SageMaker's constraints.json)."""
+@router.put("/models/{model}/versions/{version}/baselines/{name}/files/{file}")
+async def put_constraints(desk: Asked, model: str, version: str, name: str, file: str, request: Request) -> Baseline:
+    """Replace `constraints.json`, `model_quality_constraints.json` or `analysis.json` by an edited one."""
     body = await read_body(request, max_bytes=MAX_CONSTRAINTS_BYTES)
-    return await asyncio.to_thread(desk.baselines.edit_constraints, model, _number(version), name, body)
+    return await asyncio.to_thread(desk.baselines.edit, model, _number(version), name, body, file=file)
 
 
 @router.put("/models/{model}/aliases/{alias}")

@@ -15,9 +15,11 @@ from vedette.chassis.auth import Action
 from vedette.chassis.rpc import Kind, Rpc, RpcService
 from vedette.core.errors import InvalidArgument, TooLarge
 from vedette.core.models import ApprovalStatus, EndpointStatus
+from vedette.core.monitors import CONSTRAINTS_FILE
 from vedette.core.ports import Change, ReplicaReport
+from vedette.ports.baselines import FILES, MEASURED_FILES
 from vedette.proto.registry.v1 import registry_pb2 as pb
-from vedette.registry.baselines import FILES, BaselineDraft
+from vedette.registry.baselines import BaselineDraft
 from vedette.registry.deployments import Listing
 from vedette.registry.desk import Desk
 from vedette.registry.endpoints import parse_choice
@@ -172,8 +174,10 @@ class BaselineCalls:
             size += len(data)
             if size > self._baselines.max_bytes:
                 raise TooLarge(f"the files of a baseline may have at most {self._baselines.max_bytes} bytes together")
-            if name not in FILES:
-                raise InvalidArgument(f"a baseline has no file {name[:80]!r}, only {', '.join(FILES)}")
+            if name not in (*FILES, *MEASURED_FILES):
+                raise InvalidArgument(
+                    f"a baseline has no file {name[:80]!r}, only {', '.join((*FILES, *MEASURED_FILES))}"
+                )
             files.setdefault(name, bytearray()).extend(data)
         return {name: bytes(data) for name, data in files.items()}
 
@@ -192,9 +196,14 @@ class BaselineCalls:
         return pb.ListBaselinesResponse(items=found, next_page_token=token)
 
     async def put_constraints(self, request: pb.PutConstraintsRequest, _: Any) -> pb.PutConstraintsResponse:
-        """Replace the constraints by edited ones."""
+        """Replace the constraints, or another document that people edit."""
         baseline = await asyncio.to_thread(
-            self._baselines.edit_constraints, request.model, request.version, request.name, request.constraints
+            self._baselines.edit,
+            request.model,
+            request.version,
+            request.name,
+            request.constraints,
+            file=request.file or CONSTRAINTS_FILE,
         )
         return pb.PutConstraintsResponse(baseline=to_message(baseline, pb.Baseline()))
 

@@ -13,7 +13,7 @@ import pytest
 from vedette.core.errors import Conflict, InvalidArgument, NotFound
 from vedette.core.models import manifest_digest
 from vedette.core.monitors import CONSTRAINTS_FILE, PROFILE_FILE, STATISTICS_FILE
-from vedette.ports.baselines import Baselines
+from vedette.ports.baselines import ANALYSIS_FILE, QUALITY_CONSTRAINTS_FILE, QUALITY_STATISTICS_FILE, Baselines
 
 
 def baseline_files(*, profile: bytes = b"profile", features: int = 1) -> dict[str, bytes]:
@@ -25,6 +25,17 @@ def baseline_files(*, profile: bytes = b"profile", features: int = 1) -> dict[st
         STATISTICS_FILE: json.dumps(statistics).encode(),
         CONSTRAINTS_FILE: json.dumps(constraints).encode(),
         PROFILE_FILE: profile,
+    }
+
+
+def measured_files() -> dict[str, bytes]:
+    """The files that only some baselines have, of the right shape."""
+    quality = {"mae": {"threshold": 1.5, "comparison_operator": "GreaterThanThreshold"}}
+    statistics = {"mae": {"value": 1.5, "standard_deviation": "NaN"}}
+    return {
+        ANALYSIS_FILE: json.dumps({"version": "1.0", "explanations": {}}).encode(),
+        QUALITY_CONSTRAINTS_FILE: json.dumps({"version": 0.0, "regression_constraints": quality}).encode(),
+        QUALITY_STATISTICS_FILE: json.dumps({"version": 0.0, "regression_metrics": statistics}).encode(),
     }
 
 
@@ -70,6 +81,16 @@ class BaselinesContract:
         assert await baselines.baseline_file(new, PROFILE_FILE) == b"other"
         with pytest.raises(Conflict):
             await baselines.baseline_file(old, PROFILE_FILE)
+
+    async def test_a_baseline_may_have_what_was_measured(self, baselines: Baselines) -> None:
+        """Documents of model quality and bias come and go with the others, and are listed among its files."""
+        files = {**baseline_files(), **measured_files()}
+        made = await baselines.put_baseline("m", 1, "default", files, rows=4, columns=1)
+        assert [entry.path for entry in made.files] == sorted(files)
+        assert {file: await baselines.baseline_file(made, file) for file in files} == files
+        fewer = await baselines.put_baseline("m", 1, "default", baseline_files(), rows=4, columns=1)
+        with pytest.raises(NotFound):
+            await baselines.baseline_file(fewer, ANALYSIS_FILE)
 
     async def test_a_baseline_has_its_three_files(self, baselines: Baselines) -> None:
         """Neither fewer nor others."""

@@ -22,8 +22,9 @@ from vedette.core.models import (
     Variant,
     manifest_digest,
 )
-from vedette.core.monitors import CONSTRAINTS_FILE, PROFILE_FILE, STATISTICS_FILE, Baseline
+from vedette.core.monitors import Baseline
 from vedette.core.ports import Change, Deployment, ReplicaReport, RepositoryEntry, Synced
+from vedette.ports.baselines import FILES, MEASURED_FILES
 
 
 class MemoryRegistry:
@@ -162,8 +163,8 @@ class MemoryRegistry:
     ) -> Baseline:
         await self.version(model, version)
         listed = tuple(artifact_file(file, data) for file, data in sorted(files.items()))
-        if [file.path for file in listed] != [CONSTRAINTS_FILE, PROFILE_FILE, STATISTICS_FILE]:
-            raise InvalidArgument("a baseline is made of three files")
+        if [file.path for file in listed if file.path not in MEASURED_FILES] != sorted(FILES):
+            raise InvalidArgument("a baseline is made of three files, and what was measured")
         made = Baseline(model, version, name, manifest_digest(listed), listed, rows, columns)
         self.baselines[model, version, name] = made
         self._files[made.digest] = dict(files)

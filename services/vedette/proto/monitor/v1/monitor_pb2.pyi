@@ -292,16 +292,28 @@ class Notification(_message.Message):
     def __init__(self, id: _Optional[str] = ..., webhook: _Optional[str] = ..., state: _Optional[str] = ..., attempts: _Optional[int] = ..., created_at: _Optional[float] = ..., next_attempt_at: _Optional[float] = ..., last_error: _Optional[str] = ..., subject: _Optional[str] = ...) -> None: ...
 
 class BaselineStart(_message.Message):
-    __slots__ = ("model", "version", "name", "format")
+    __slots__ = ("model", "version", "name", "format", "target", "problem_type", "prediction", "probability", "positive_class", "analysis")
     MODEL_FIELD_NUMBER: _ClassVar[int]
     VERSION_FIELD_NUMBER: _ClassVar[int]
     NAME_FIELD_NUMBER: _ClassVar[int]
     FORMAT_FIELD_NUMBER: _ClassVar[int]
+    TARGET_FIELD_NUMBER: _ClassVar[int]
+    PROBLEM_TYPE_FIELD_NUMBER: _ClassVar[int]
+    PREDICTION_FIELD_NUMBER: _ClassVar[int]
+    PROBABILITY_FIELD_NUMBER: _ClassVar[int]
+    POSITIVE_CLASS_FIELD_NUMBER: _ClassVar[int]
+    ANALYSIS_FIELD_NUMBER: _ClassVar[int]
     model: str
     version: int
     name: str
     format: str
-    def __init__(self, model: _Optional[str] = ..., version: _Optional[int] = ..., name: _Optional[str] = ..., format: _Optional[str] = ...) -> None: ...
+    target: str
+    problem_type: str
+    prediction: str
+    probability: str
+    positive_class: str
+    analysis: str
+    def __init__(self, model: _Optional[str] = ..., version: _Optional[int] = ..., name: _Optional[str] = ..., format: _Optional[str] = ..., target: _Optional[str] = ..., problem_type: _Optional[str] = ..., prediction: _Optional[str] = ..., probability: _Optional[str] = ..., positive_class: _Optional[str] = ..., analysis: _Optional[str] = ...) -> None: ...
 
 class CreateBaselineRequest(_message.Message):
     __slots__ = ("start", "chunk")

@@ -610,16 +610,18 @@ class ListBaselinesResponse(_message.Message):
     def __init__(self, items: _Optional[_Iterable[_Union[Baseline, _Mapping]]] = ..., next_page_token: _Optional[str] = ...) -> None: ...
 
 class PutConstraintsRequest(_message.Message):
-    __slots__ = ("model", "version", "name", "constraints")
+    __slots__ = ("model", "version", "name", "constraints", "file")
     MODEL_FIELD_NUMBER: _ClassVar[int]
     VERSION_FIELD_NUMBER: _ClassVar[int]
     NAME_FIELD_NUMBER: _ClassVar[int]
     CONSTRAINTS_FIELD_NUMBER: _ClassVar[int]
+    FILE_FIELD_NUMBER: _ClassVar[int]
     model: str
     version: int
     name: str
     constraints: bytes
-    def __init__(self, model: _Optional[str] = ..., version: _Optional[int] = ..., name: _Optional[str] = ..., constraints: _Optional[bytes] = ...) -> None: ...
+    file: str
+    def __init__(self, model: _Optional[str] = ..., version: _Optional[int] = ..., name: _Optional[str] = ..., constraints: _Optional[bytes] = ..., file: _Optional[str] = ...) -> None: ...
 
 class PutConstraintsResponse(_message.Message):
     __slots__ = ("baseline",)
