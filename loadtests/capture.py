@@ -1,10 +1,10 @@
-"""What data capture costs: requests a second without it, with 100 %, and with someone who reads what is captured.
+"""What data capture costs: requests a second without it, with 100 %, and with the monitor at work.
 
 `python -m loadtests.capture [--seconds 2] [--rounds 10] [--save NAME]`. One server with two endpoints of one model,
-loaded in turn; server and reader share one CPU, the load generator has another. Answers are checked, and at the end
+loaded in turn; server and monitor share one CPU, the load generator has another. Answers are checked, and at the end
 every request that was answered must be on the stream or counted, with no number missing but those of what was lost.
 
-Beside the throughput stands the CPU time that server and reader take for a request: on a machine that others use too,
+Beside the throughput stands the CPU time that server and monitor take for a request: on a machine that others use too,
 the throughput of two runs differs by more than capture costs.
 """
 
@@ -16,12 +16,11 @@ import json
 import os
 import signal
 import statistics
-import subprocess
 import sys
 import time
 import urllib.request
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -31,7 +30,8 @@ import psutil
 from rich.console import Console
 from rich.table import Table
 
-from loadtests import generators, targets
+import vedette
+from loadtests import generators, reference_model, targets
 from loadtests.generators import BrokenRun
 from loadtests.run import RESULTS, expected, json_request, machine, pin
 from loadtests.targets import Target
@@ -40,44 +40,37 @@ from vedette.core.ports import EventStream
 from vedette.storage.sqlite_stream import SqliteEventStream
 
 CONNECTIONS = 32
-GROUP = "loadtest"
-WAYS = {"off": "reference", "on, a reader": "captured", "on": "captured"}
-"""In this order, so that the reader has nothing to catch up with when it is stopped."""
-
-
-async def consume(folder: Path) -> None:
-    """Be a reader: decode every batch, fold its columns, commit; until killed."""
-    stream = SqliteEventStream(folder)
-    offset = await stream.committed("captures", GROUP)
-    while True:
-        await stream.wait("captures", offset, 10.0)
-        for delivery in await stream.read("captures", offset, 64):
-            batch = decode_captures(delivery.message.value)
-            for tensor in (*batch.inputs.values(), *batch.outputs.values()):
-                rows = tensor.stacked().astype(np.float64)
-                _ = rows.sum(axis=0), np.square(rows).sum(axis=0), rows.min(axis=0), rows.max(axis=0)
-            offset = delivery.offset + 1
-        await stream.commit("captures", GROUP, offset)
+WAYS = {"off": "reference", "on, monitor": "captured", "on": "captured"}
+"""In this order, so that the monitor has nothing to catch up with when it is stopped."""
 
 
 @contextmanager
-def reader(folder: Path, cpu: list[str]) -> Iterator[psutil.Process]:
-    """A process that consumes the stream, on the server's CPU; stopped until it is told to go on."""
-    running = subprocess.Popen([*cpu, sys.executable, "-m", "loadtests.capture", "--consume", str(folder)])
-    process = psutil.Process(running.pid)
-    try:
-        yield process
-    finally:
-        running.kill()
-        running.wait()
+def watching(target: Target, cpu: list[str]) -> Iterator[psutil.Process]:
+    """The monitor on the server's CPU: drift and data quality of the captured endpoint in windows of ten seconds,
+    and the archive. Its worker can be stopped and told to go on."""
+    with targets.monitor(target, cpu) as (running, port):
+        (worker,) = psutil.Process(running.pid).children()
+        with vedette.Client(registry=f"http://127.0.0.1:{target.registry_port}",
+                            monitor=f"http://127.0.0.1:{port}") as client:  # fmt: skip
+            rows = np.random.default_rng(0).normal(size=(1000, reference_model.FEATURES))
+            columns = {f"x_{number}": column for number, column in enumerate(rows.T)}
+            client.baselines.create("reference", 1, columns)
+            client.monitors.create(vedette.Monitor("load", "captured", window_s=10, reports="on_demand"))
+            try:
+                yield worker
+            finally:
+                worker.send_signal(signal.SIGCONT)
+            if not any(execution.rows for execution in client.monitors.executions("load")):
+                raise BrokenRun("the monitor has evaluated nothing")
 
 
 def caught_up(folder: Path) -> None:
-    """Return when the reader has handled everything."""
+    """Return when the monitor has handled everything (its archive gathers a minute)."""
 
     async def lag() -> int:
         stream: EventStream = SqliteEventStream(folder)
-        behind = await stream.end("captures") - await stream.committed("captures", GROUP)
+        end = await stream.end("captures")
+        behind = end - await stream.committed("captures", "monitor")
         await stream.close()
         return behind
 
@@ -85,7 +78,7 @@ def caught_up(folder: Path) -> None:
         if asyncio.run(lag()) == 0:
             return
         time.sleep(0.1)
-    raise BrokenRun("the reader does not keep up")
+    raise BrokenRun("the monitor does not keep up")
 
 
 async def on_stream(folder: Path) -> tuple[int, int]:
@@ -136,7 +129,7 @@ class Run:
     p50_ms: float
     p99_ms: float
     cpu_us: float
-    """CPU time of server and reader, a request."""
+    """CPU time of server and monitor, a request."""
 
 
 def load(target: Target, endpoint: str, seconds: int, processes: list[psutil.Process]) -> Run:
@@ -169,17 +162,18 @@ def deploy(target: Target) -> None:
 def measure(rounds: int, seconds: int) -> tuple[dict[str, list[Run]], dict[str, float]]:
     """The runs of each way, and what became of the captures."""
     runs: dict[str, list[Run]] = {way: [] for way in WAYS}
-    with targets.vedette(pin(1)) as target, reader(target.data_dir / "stream", pin(1)) as reading:
+    with targets.vedette(pin(1)) as target, ExitStack() as stack:
         deploy(target)
+        monitor = stack.enter_context(watching(target, pin(1)))
         server = psutil.Process(target.pid)
         for number in range(rounds + 1):
             for way, endpoint in WAYS.items():
                 check(target, endpoint)
-                os.kill(reading.pid, signal.SIGCONT if "reader" in way else signal.SIGSTOP)
-                if "reader" in way:
+                os.kill(monitor.pid, signal.SIGCONT if "monitor" in way else signal.SIGSTOP)
+                if "monitor" in way:
                     caught_up(target.data_dir / "stream")
-                run = load(target, endpoint, seconds, [server, reading])
-                if "reader" in way:
+                run = load(target, endpoint, seconds, [server, monitor])
+                if "monitor" in way:
                     caught_up(target.data_dir / "stream")
                 if number:  # the first round warms up
                     runs[way].append(run)
@@ -248,11 +242,7 @@ def main() -> None:
     parser.add_argument("--seconds", type=int, default=2, help="length of one run")
     parser.add_argument("--rounds", type=int, default=10, help="each way is run this often, in turn")
     parser.add_argument("--save", metavar="NAME", help="write loadtests/results/NAME.json")
-    parser.add_argument("--consume", type=Path, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
-    if arguments.consume:
-        asyncio.run(consume(arguments.consume))
-        return
     generators.require("wrk", "taskset")
     runs, outcomes = measure(arguments.rounds, arguments.seconds)
     rows = rows_of(runs)

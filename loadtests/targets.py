@@ -32,6 +32,7 @@ class Target:
     grpc_port: int = 0
     pid: int = 0
     registry_port: int = 0
+    registry_grpc_port: int = 0
     data_dir: Path = Path()
 
 
@@ -112,8 +113,25 @@ def vedette(cpu: list[str]) -> Iterator[Target]:
                     int(ports["grpc"]),
                     inference.pid,
                     int(ports["registry"]),
+                    int(ports["registry_grpc"]),
                     Path(data),
                 )
+
+
+@contextmanager
+def monitor(target: Target, cpu: list[str]) -> Iterator[tuple[subprocess.Popen[bytes], int]]:
+    """Our monitor beside a running suite, on its own CPUs; the process and its HTTP port."""
+    http, grpc = free_port(), free_port()
+    env = {
+        "VEDETTE_MONITOR__PORT": str(http),
+        "VEDETTE_MONITOR__GRPC_PORT": str(grpc),
+        "VEDETTE_MONITOR__DATA_DIR": str(target.data_dir),
+        "VEDETTE_MONITOR__REGISTRY_ADDRESS": f"127.0.0.1:{target.registry_grpc_port}",
+        "VEDETTE_MONITOR__LOG_LEVEL": "WARNING",
+    }
+    with process([sys.executable, "-m", "vedette", "serve", "monitor"], cpu=cpu, env=env) as running:
+        _wait_for_port(http, running)
+        yield running, http
 
 
 def _deploy(registry: str, inference: str) -> None:

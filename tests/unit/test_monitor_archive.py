@@ -115,13 +115,58 @@ async def test_what_a_kill_left_uncommitted_is_written_once(tmp_path: Path) -> N
     first._write(first._gathered)  # killed before the commit
     (tmp_path / "parquet" / "half.parquet.partial").write_bytes(b"half")
     second = archive(stream, tmp_path, sagemaker=True)
-    second._remove_uncommitted(await stream.committed("captures", GROUP))
+    assert await second._begin() == 1
     await read_all(second, stream)
     wanted = sorted(str(uuid.UUID(int=start + i, version=4)) for start in (0, 10, 20) for i in range(3))
     assert ids(tmp_path) == wanted
     lines = [line for path in below(tmp_path, "*.jsonl") for line in path.read_text().splitlines()]
     assert sorted(json.loads(line)["eventMetadata"]["eventId"] for line in lines) == wanted
     assert below(tmp_path, "*.partial") == []
+
+
+async def test_what_a_failed_commit_left_is_written_once(tmp_path: Path) -> None:
+    """The stream is away after files were placed: they are made again with what came since, and nothing is twice."""
+    stream = await published(batch())
+    made = archive(stream, tmp_path, sagemaker=True)
+    offset = await made._step(await made._begin())
+    made._write(made._gathered)  # the commit that follows fails
+    await stream.publish("captures", [Message("churn", encode_captures(batch(10)), CONTENT_TYPE, "p", 1)])
+    assert offset == 1
+    await made._step(await made._begin())
+    await made.flush()
+    assert len(ids(tmp_path)) == len(set(ids(tmp_path))) == 6
+    assert len(below(tmp_path, "*.jsonl")) == 1
+
+
+async def test_a_lost_offset_costs_no_archive(tmp_path: Path) -> None:
+    """The stream forgot the group's offset: nothing is twice, and what it no longer holds stays in the archive."""
+    stream = await published()
+    for number in range(4):
+        await stream.publish("captures", [Message("churn", encode_captures(batch(10 * number)), CONTENT_TYPE, "p")])
+        await read_all(archive(stream, tmp_path), stream)
+    kept = ids(tmp_path)
+    shorter = MemoryEventStream(max_messages=1)
+    for number in range(4):
+        await shorter.publish("captures", [Message("churn", encode_captures(batch(10 * number)), CONTENT_TYPE, "p")])
+    for forgetful in (await published(*(batch(10 * number) for number in range(4))), shorter, await published(batch())):
+        made = archive(forgetful, tmp_path)
+        offset = await made._begin()
+        while offset < await forgetful.end("captures"):
+            offset = await made._step(offset)
+        if await forgetful.end("captures") == 4:
+            await made.flush()
+        assert ids(tmp_path) == kept
+
+
+@pytest.mark.parametrize("time", [1.65e12, -1.0, 1e300, float("nan"), float("inf")])
+async def test_a_time_that_is_no_date_stops_no_archive(tmp_path: Path, time: float) -> None:
+    """A producer's clock in milliseconds, or none: the record lies in the hour of its arrival, and says its time."""
+    stream = await published(batch(times=np.full(3, time)), batch(10))
+    await read_all(archive(stream, tmp_path, sagemaker=True), stream)
+    assert len(ids(tmp_path)) == 6
+    hours = {path.parent.relative_to(tmp_path / "parquet" / "endpoint=churn") for path in below(tmp_path, "*.parquet")}
+    assert {str(hour) for hour in hours} == {"variant=AllTraffic/date=2022-04-18/hour=00"}
+    assert len(below(tmp_path, "*.jsonl")) == 1
 
 
 async def test_damaged_messages_and_hostile_names_make_no_file(tmp_path: Path) -> None:

@@ -21,6 +21,7 @@ import json
 import re
 import struct
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import lru_cache
 from itertools import islice
@@ -149,12 +150,29 @@ def decode_captures(value: bytes) -> CaptureBatch:
     Raises:
         InvalidArgument: it is not a message of this layout, is damaged, or claims more than it holds.
     """
+    with _readable(value):
+        return _decoded(_read(value))
+
+
+def read_captures(value: bytes) -> pa.RecordBatch:
+    """The Arrow record batch of a message as it lies there, for who keeps captures and does not look into them.
+
+    Raises:
+        InvalidArgument: as `decode_captures`, but the elements of tensors are not held against their shapes.
+    """
+    with _readable(value):
+        return _read(value)
+
+
+@contextmanager
+def _readable(value: bytes) -> Iterator[None]:
+    """Whatever Arrow says of a message that it cannot read, as the caller's error."""
     if len(value) > MAX_BYTES:
         raise InvalidArgument(f"captures: a message of {len(value)} bytes is over the limit of {MAX_BYTES}")
     import pyarrow as pa
 
     try:
-        return _decoded(_read(value))
+        yield
     except InvalidArgument:
         raise
     except (pa.ArrowException, struct.error, ValueError, TypeError, KeyError, OverflowError, OSError) as error:

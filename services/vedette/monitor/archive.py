@@ -1,8 +1,8 @@
 """Captures at rest: Parquet files by endpoint, variant, date and hour, and SageMaker's JSON Lines where asked for.
 
 A consumer group of its own: messages are gathered, written to files whose names hold the offsets they came from,
-synced, renamed into place, and only then is the group's offset committed. What a killed process had renamed but
-not committed is removed at the next start and written again, so that every capture is in exactly one file.
+synced, renamed into place, and only then is the group's offset committed. What was renamed but not committed is
+removed before going on and written again, so that every capture is in exactly one file.
 
 Rule: retention by age and a budget of bytes always hold; the oldest hour goes first, and what goes is counted.
 """
@@ -16,14 +16,15 @@ import re
 import shutil
 import uuid
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 
-from vedette.codec.captures import CONTENT_TYPE, CaptureBatch, decode_captures
+from vedette.codec.captures import CONTENT_TYPE, decode_captures, read_captures
 from vedette.core.clock import Clock
 from vedette.core.errors import InvalidArgument, Unavailable, VedetteError
 from vedette.core.events import Delivery
@@ -43,6 +44,8 @@ _WAIT_S = 1.0
 _BACK_OFF_S = 5.0
 _SWEEP_S = 60.0
 _HOUR_S = 3600.0
+_END_OF_DATES = 253_402_300_800.0
+"""The year 10000: a time beyond it is of a clock that counts something else."""
 _PARQUET = re.compile(r"captures-(?P<first>[0-9]{12})-[0-9]{12}(?:-[0-9]+)?\.parquet")
 _LINES = re.compile(r"[0-9]{2}-[0-9]{2}-[0-9]{3}-(?P<unique>[0-9a-f-]{36})\.jsonl")
 
@@ -70,7 +73,12 @@ class _Gathered:
     end: int
     since: float
     size: int = 0
-    batches: list[tuple[bytes, CaptureBatch]] = field(default_factory=list)
+    messages: list[tuple[bytes, pa.RecordBatch]] = field(default_factory=list)
+    """Values, and the batches that are views of them."""
+
+
+_SAID_ONCE = ("producer", "version", "model")
+_REPEATED = (*_SAID_ONCE, "code", "request_type", "response_type", "custom_attributes")
 
 
 class Archive:
@@ -87,16 +95,14 @@ class Archive:
 
     async def run(self) -> None:
         """Until `stop`: read, gather, write. A disk that is full is tried again; nothing is committed meanwhile."""
-        offset = await self._stream.committed("captures", GROUP)
-        await asyncio.to_thread(self._remove_uncommitted, offset)
+        offset = await self._begin()
         while not self._stopping:
             try:
                 offset = await self._step(offset)
             except (Unavailable, OSError) as error:
                 log.warning("the archive cannot be written", extra={"reason": str(error)})
-                self._gathered = None
-                offset = await self._stream.committed("captures", GROUP)
                 await asyncio.sleep(_BACK_OFF_S)
+                offset = await self._begin()
         await self.flush()
 
     def stop(self) -> None:
@@ -108,9 +114,30 @@ class Archive:
         gathered, self._gathered = self._gathered, None
         if gathered is None:
             return
-        if gathered.batches:
+        if gathered.messages:
             await asyncio.to_thread(self._write, gathered)
         await self._stream.commit("captures", GROUP, gathered.end)
+
+    async def _begin(self) -> int:
+        """Forget what was gathered, remove what was placed but not committed; returns where to go on.
+
+        One flush at most is in that state, and its files begin at one offset. So where several begin behind the
+        committed one, that was lost: then only the newest are made again, and only from what the stream still has.
+        """
+        self._gathered = None
+        committed, end = await self._stream.committed("captures", GROUP), await self._stream.end("captures")
+        firsts = await asyncio.to_thread(lambda: {_first_offset(path.name) for path in self._files()})
+        if max(firsts, default=-1) >= end:
+            log.warning("the archive holds captures of an earlier stream; they stay", extra={"end": end})
+            return committed
+        first = max(firsts, default=-1)
+        if first < committed:
+            return committed
+        held = await self._stream.read("captures", first, 1)
+        if not held or held[0].offset != first:
+            return first + 1
+        await asyncio.to_thread(self._remove, first)
+        return first
 
     async def _step(self, offset: int) -> int:
         """One look at the stream; returns the offset to go on from."""
@@ -136,14 +163,14 @@ class Archive:
         try:
             if delivery.message.content_type != CONTENT_TYPE:
                 raise InvalidArgument("the message holds no captures")
-            batch = decode_captures(value)
-            check_name(batch.endpoint, "endpoint name")  # names become folders
-            check_name(batch.variant, "variant name")
+            batch = read_captures(value)
+            check_name(_named(batch, "endpoint"), "endpoint name")  # names become folders
+            check_name(_named(batch, "variant"), "variant name")
         except VedetteError as error:
             # the monitor's own intake counts it and sets it aside; an archive has nothing to add
             log.warning("a message is not archived", extra={"offset": delivery.offset, "reason": str(error)})
             return
-        gathered.batches.append((value, batch))
+        gathered.messages.append((value, batch))
         gathered.size += len(value)
 
     def _due(self) -> bool:
@@ -156,8 +183,10 @@ class Archive:
 
     def _write(self, gathered: _Gathered) -> None:
         by_hour: dict[Path, dict[str, list[pa.Table]]] = {}
-        for value, batch in gathered.batches:
-            for hour, table in _by_hour(_table(value, batch)):
+        now = self._clock.time()
+        for _, batch in gathered.messages:
+            whole = _table(batch)
+            for hour, table in _by_hour(whole, _dated(whole.column("time").to_numpy(), now)):
                 alike = by_hour.setdefault(self._parquet_folder(batch, hour), {})
                 alike.setdefault(str(table.schema), []).append(table)
         for folder, schemas in by_hour.items():
@@ -168,24 +197,27 @@ class Archive:
         if self._settings.sagemaker:
             self._write_lines(gathered)
 
-    def _parquet_folder(self, batch: CaptureBatch, hour: float) -> Path:
+    def _parquet_folder(self, batch: pa.RecordBatch, hour: float) -> Path:
         at = datetime.fromtimestamp(hour, UTC)
-        parts = (f"endpoint={batch.endpoint}", f"variant={batch.variant}", f"date={at:%Y-%m-%d}", f"hour={at:%H}")
+        names = [f"{name}={_named(batch, name)}" for name in ("endpoint", "variant")]
+        parts = (*names, f"{at:date=%Y-%m-%d}", f"{at:hour=%H}")
         return self._settings.folder.joinpath("parquet", *parts)
 
     def _write_lines(self, gathered: _Gathered) -> None:
         by_hour: dict[str, list[tuple[float, bytes]]] = {}
-        for _, batch in gathered.batches:
+        for value, _ in gathered.messages:
+            batch = decode_captures(value)
+            batch = replace(batch, times=_dated(batch.times, self._clock.time()))
             for moment, line in record_lines(batch, self._settings.types):
                 by_hour.setdefault(folder_of(batch.endpoint, batch.variant, moment), []).append((moment, line))
         for name, lines in by_hour.items():
             path = self._settings.folder / "sagemaker" / name / file_name(lines[0][0], _unique(gathered.first))
             _write_bytes(path, b"".join(line for _, line in lines))
 
-    def _remove_uncommitted(self, committed: int) -> None:
-        """What was renamed into place before a kill kept its offset from being committed."""
+    def _remove(self, first: int) -> None:
+        """The files of the flush that began there."""
         for path in self._files():
-            if _first_offset(path.name) >= committed:
+            if _first_offset(path.name) == first:
                 path.unlink(missing_ok=True)
 
     def sweep(self) -> int:
@@ -228,13 +260,19 @@ def _first_offset(name: str) -> int:
     return -1
 
 
-def _table(value: bytes, batch: CaptureBatch) -> pa.Table:
+def _named(batch: pa.RecordBatch, name: str) -> str:
+    """What the message's metadata says once for all rows."""
+    found: bytes = batch.schema.metadata[name.encode()]
+    return found.decode()
+
+
+def _table(batch: pa.RecordBatch) -> pa.Table:
     """The message's rows with the columns that the message holds once."""
     import pyarrow as pa
 
-    table = pa.ipc.open_stream(pa.py_buffer(value)).read_all()
-    for name in ("producer", "version", "model"):
-        column = pa.array([getattr(batch, name)] * len(table), pa.string())
+    table = pa.Table.from_batches([batch])
+    for name in _SAID_ONCE:
+        column = pa.repeat(pa.scalar(_named(batch, name)), len(table)).cast(pa.string())
         table = table.add_column(0, pa.field(name, pa.string(), nullable=False), column)
     plain = [_plain(table.schema.field(number)) for number in range(table.num_columns)]
     return table.cast(pa.schema(plain)).replace_schema_metadata(None)
@@ -247,11 +285,17 @@ def _plain(kept: pa.Field) -> pa.Field:
     return kept.with_type(pa.string()) if pa.types.is_dictionary(kept.type) else kept
 
 
-def _by_hour(table: pa.Table) -> Iterator[tuple[float, pa.Table]]:
+def _dated(times: NDArray[np.float64], now: float) -> NDArray[np.float64]:
+    """Times that are dates; a record with none lies where it arrived, and its column says what was captured."""
+    dated: NDArray[np.float64] = np.where((times >= 0) & (times < _END_OF_DATES), times, now)
+    return dated
+
+
+def _by_hour(table: pa.Table, times: NDArray[np.float64]) -> Iterator[tuple[float, pa.Table]]:
     """The rows by the UTC hour they were answered in."""
     import pyarrow as pa
 
-    hours = np.floor(table.column("time").to_numpy() / _HOUR_S) * _HOUR_S
+    hours = np.floor(times / _HOUR_S) * _HOUR_S
     for hour in np.unique(hours):
         yield float(hour), table.filter(pa.array(hours == hour))
 
@@ -262,7 +306,9 @@ def _write_parquet(path: Path, tables: Sequence[pa.Table]) -> None:
 
     whole = pa.concat_tables(tables)
     with _placed(path) as partial:
-        pq.write_table(whole, partial, compression="zstd")
+        repeated = [name for name in whole.column_names if name in _REPEATED or "_shape:" in name]
+        # ids and tensors hardly repeat: a dictionary of them would cost half of the time and save nothing
+        pq.write_table(whole, partial, compression="zstd", compression_level=1, use_dictionary=repeated)
 
 
 def _write_bytes(path: Path, content: bytes) -> None:
