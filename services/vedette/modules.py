@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import importlib.util
 import logging
+import os
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -238,6 +239,8 @@ def _work(name: str, settings: ServiceSettings, place: Place) -> int:
     from vedette.chassis.logs import configure_logging
     from vedette.chassis.place import allow_many_connections, take_turns
 
+    # Children are started with exec at once; gRPC's handlers around fork would only fill the log.
+    os.environ["GRPC_ENABLE_FORK_SUPPORT"] = "false"
     take_turns()
     allow_many_connections()
     configure_logging(name, level=settings.log_level, form=settings.log_format)
