@@ -1,0 +1,373 @@
+"""The monitor's commands against a real registry and monitor on sockets, through typer's runner and on a terminal."""
+
+from __future__ import annotations
+
+import json
+import os
+import pty
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import get_args
+
+import pytest
+from rich.console import Console
+from tests.monitor_rig import START
+from tests.monitor_room import WATCHED, Addresses, serving_both
+from typer.testing import CliRunner, Result
+
+from vedette.cli import app
+from vedette.cli.durations import seconds_of
+from vedette.cli.watching import Line, drawn
+from vedette.core.alerts import Alert, AlertState, WebhookFormat
+from vedette.core.monitors import CheckResult, Execution, ExecutionStatus, Monitor, MonitorStatus
+
+HOOK = "http://127.0.0.1:9/alerts"
+Run = Callable[..., Result]
+
+
+@pytest.fixture
+def both(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Addresses]:
+    """A registry with `m:1` behind the endpoint `e`, and a monitor `m` of it that has seen a shift."""
+    with serving_both(tmp_path / "suite", monkeypatch) as addresses:
+        yield addresses
+
+
+@pytest.fixture
+def run(both: Addresses, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
+    """`run("monitor", "list")` in an empty folder, all addresses from the environment."""
+    folder = tmp_path / "here"
+    folder.mkdir()
+    monkeypatch.chdir(folder)
+    runner = CliRunner()
+    environment = {"VEDETTE_REGISTRY_URL": both.registry, "VEDETTE_MONITOR_URL": both.monitor}
+    return lambda *arguments, text=None: runner.invoke(app, list(arguments), input=text, env=environment)
+
+
+def ok(result: Result) -> str:
+    """Standard output of a command that succeeded."""
+    assert result.exit_code == 0, result.output
+    return result.stdout
+
+
+def rows(result: Result) -> list[list[str]]:
+    """The cells of a table, without its heading."""
+    return [line.split("\t") for line in ok(result).splitlines()[1:]]
+
+
+def shifted(run: Run) -> str:
+    """The id of the execution with violations."""
+    return str(
+        json.loads(ok(run("monitor", "executions", "m", "--status", "CompletedWithViolations", "--json")))[0]["id"]
+    )
+
+
+def test_a_whole_life_of_a_monitor(run: Run) -> None:
+    """create, list, show, pause, resume, delete; --json prints the whole document."""
+    made = ok(run("monitor", "create", "night", "--endpoint", "e", "--window", "1m", "--check", "psi:threshold=0.2",
+                  "--check", "drift", "--alert-after", "2/3", "--segment", "sex", "--no-reports"))  # fmt: skip
+    assert made.splitlines()[0] == "night watches e in windows of 1m: psi, drift"
+    document = json.loads(ok(run("monitor", "show", "night", "--json")))
+    assert (document["window_s"], document["lateness_s"], document["reports"]) == (60, 6, "on_demand")
+    assert document["checks"][0] == {"check": "psi", "parameters": {"threshold": 0.2}}
+    assert (document["alert"]["datapoints_to_alert"], document["alert"]["evaluation_period"]) == (2, 3)
+    assert [row[0] for row in rows(run("monitor", "list"))] == ["m", "night"]
+    assert [each["name"] for each in json.loads(ok(run("monitor", "list", "--endpoint", "e", "--json")))] == [
+        "m",
+        "night",
+    ]
+    assert rows(run("monitor", "list", "--endpoint", "other")) == []
+    assert ok(run("monitor", "pause", "night")) == "night is paused\n"
+    assert json.loads(ok(run("monitor", "show", "night", "--json")))["status"] == "Stopped"
+    assert ok(run("monitor", "resume", "night")) == "night is watching\n"
+    assert ok(run("monitor", "delete", "night")) == "night is deleted\n"
+    assert json.loads(ok(run("monitor", "create", "e", "--json")))["endpoint"] == "e"
+
+
+def test_what_a_monitor_has_found(run: Run) -> None:
+    """show, executions, execution, violations, report: what moved stands there."""
+    shown = ok(run("monitor", "show", "m"))
+    assert "open windows  A" in shown
+    assert shown.count("Completed") == WATCHED
+    identity = shifted(run)
+    found = rows(run("monitor", "executions", "m", "--limit", "2"))
+    assert (len(found), found[0][5], found[0][-1]) == (2, "CompletedWithViolations", identity)
+    assert "age" in found[0][6]
+    assert json.loads(ok(run("monitor", "executions", "m", "--since", "1h", "--json"))) == []
+    text = ok(run("monitor", "execution", identity))
+    assert "rows       200" in text
+    first = next(line for line in text.splitlines() if line.startswith("drift\t"))
+    assert first.split("\t")[2] == "violated"
+    assert json.loads(ok(run("monitor", "execution", identity, "--json")))["rows"] == 200
+    violated = rows(run("monitor", "violations", "--of", "m", "--feature", "age", "--endpoint", "e"))
+    assert [(row[4], row[-1]) for row in violated] == [("age", identity)]
+    assert json.loads(ok(run("monitor", "violations", "--feature", "none", "--json"))) == []
+    assert ok(run("monitor", "report", identity)).endswith(f"/reports/{identity}.html\n")
+
+
+def test_labels_from_a_file_and_from_standard_input(run: Run) -> None:
+    """Counted by what became of them."""
+    Path("labels.jsonl").write_text('{"id": "a", "label": 1}\n{"id": "b", "label": 0}\n')
+    assert "2 waiting" in ok(run("monitor", "ground-truth", "e", "labels.jsonl"))
+    said = ok(run("monitor", "ground-truth", "e", "-", "--json", text='{"id": "c", "label": 1}\n'))
+    assert json.loads(said)["waiting"] == 1
+
+
+def test_alerts_and_silences(run: Run) -> None:
+    """list, ack, silence, silences, unsilence."""
+    firing = rows(run("alert", "list", "--state", "firing", "--of", "m"))
+    assert "age" in {row[5] for row in firing}
+    assert firing[0][6].endswith("x")
+    assert json.loads(ok(run("alert", "list", "--of", "other", "--json"))) == []
+    assert ok(run("alert", "ack", firing[0][0], "--by", "ada")).endswith("is looked after by ada\n")
+    assert json.loads(ok(run("alert", "ack", firing[0][0], "--json")))["acknowledged_by"]
+    assert "firing (seen by" in ok(run("alert", "list"))
+    made = json.loads(ok(run("alert", "silence", "--endpoint", "e", "--for", "2h", "--comment", "x", "--json")))
+    assert made["until"] == START + 7200
+    assert ok(run("alert", "silence", "--of", "m")).startswith("silence ")
+    assert [row[0] for row in rows(run("alert", "silences"))].count(made["id"]) == 1
+    assert ok(run("alert", "unsilence", made["id"])) == f"silence {made['id']} is over\n"
+    assert len(json.loads(ok(run("alert", "silences", "--json")))) == 1
+
+
+def test_a_whole_life_of_a_webhook(run: Run) -> None:
+    """Every format; the secret is printed once; tests and deliveries."""
+    for kind in get_args(WebhookFormat):
+        ok(run("webhook", "create", f"h-{kind.replace('_', '-')}", HOOK, "--format", kind))
+    made = json.loads(ok(run("webhook", "create", "ops", HOOK, "--header", "x-team=a", "--json")))
+    assert made["secret"].startswith("whsec_")
+    assert "shown this once: whsec_" in ok(run("webhook", "create", "chat", HOOK))
+    assert len(rows(run("webhook", "list"))) == 2 + len(get_args(WebhookFormat))
+    assert "whsec_" not in ok(run("webhook", "list", "--json"))
+    assert "whsec_" in ok(run("webhook", "rotate", "ops"))
+    assert json.loads(ok(run("webhook", "rotate", "ops", "--json")))["secret"] != made["secret"]
+    ok(run("webhook", "disable", "ops"))
+    assert run("webhook", "test", "ops").exit_code == 1
+    ok(run("webhook", "enable", "ops"))
+    assert "is in the outbox: vedette webhook deliveries --webhook ops" in ok(run("webhook", "test", "ops"))
+    sent = rows(run("webhook", "deliveries", "--webhook", "ops"))
+    assert [(row[1], row[4]) for row in sent] == [("ops", "test")]
+    assert ok(run("webhook", "redeliver", sent[0][0])) == f"{sent[0][0]} is in the outbox again\n"
+    assert json.loads(ok(run("webhook", "deliveries", "--state", "delivered", "--json"))) == []
+    assert ok(run("webhook", "delete", "ops")) == "ops is deleted\n"
+
+
+def test_a_whole_life_of_a_baseline(run: Run) -> None:
+    """create, list, show, constraints, constraints --set, delete."""
+    Path("data.csv").write_text("a,b,c\n" + "".join(f"{i},{i % 3},{i / 2}\n" for i in range(30)))
+    assert ok(run("baseline", "create", "m:1", "data.csv")) == "m:1 has baseline default: 30 rows of 3 columns\n"
+    Path("data.bin").write_bytes(Path("data.csv").read_bytes())
+    said = ok(run("baseline", "create", "m", "data.bin", "--format", "csv", "--name", "march", "--json"))
+    assert json.loads(said)["rows"] == 30
+    assert [row[0] for row in rows(run("baseline", "list", "m"))] == ["default", "march"]
+    assert [each["name"] for each in json.loads(ok(run("baseline", "list", "m", "--json")))] == ["default", "march"]
+    assert [line.split("\t")[:2] for line in ok(run("baseline", "show", "m")).splitlines()[-3:]] == [
+        ["a", "Integral"],
+        ["b", "Integral"],
+        ["c", "Fractional"],
+    ]
+    assert json.loads(ok(run("baseline", "show", "m", "--json")))["dataset"]["item_count"] == 30
+    document = json.loads(ok(run("baseline", "constraints", "m")))
+    document["features"] = document["features"][:2]
+    Path("edited.json").write_text(json.dumps(document))
+    assert "has new constraints" in ok(run("baseline", "constraints", "m", "--set", "edited.json"))
+    assert json.loads(ok(run("baseline", "constraints", "m"))) == document
+    assert ok(run("baseline", "delete", "m:1", "--name", "march")) == "baseline march of m:1 is deleted\n"
+    assert run("baseline", "show", "m", "--name", "march").exit_code == 1
+
+
+def test_capture_is_switched_on_and_off(run: Run) -> None:
+    """And the endpoint says so; what else it is configured to stays."""
+    said = ok(
+        run("endpoint", "capture", "e", "--percent", "20", "--exclude", "a,b", "--inputs-only", "--no-wait", "--json")
+    )
+    capture = json.loads(said)["config"]["capture"]
+    assert (capture["sampling_percent"], capture["inputs"], capture["outputs"]) == (20.0, True, False)
+    assert (capture["mode"], capture["exclude"]) == ("best_effort", ["a", "b"])
+    strict = ok(run("endpoint", "capture", "e", "--mode", "strict", "--no-wait", "--json"))
+    assert json.loads(strict)["config"]["capture"]["mode"] == "strict"
+    off = json.loads(ok(run("endpoint", "capture", "e", "--percent", "0", "--no-wait", "--json")))
+    assert off["config"]["capture"]["sampling_percent"] == 0
+    assert off["config"]["variants"][0]["version"] == 1
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["monitor", "create", "x", "--window", "5"],
+        ["monitor", "create", "x", "--window", "5 parsecs"],
+        ["monitor", "create", "x", "--alert-after", "3/2"],
+        ["monitor", "create", "x", "--check", "psi:threshold"],
+        ["monitor", "create", "x", "--min-rows", "0"],
+        ["monitor", "executions", "m", "--status", "Fine"],
+        ["monitor", "executions", "m", "--since", "yesterday"],
+        ["monitor", "executions", "m", "--limit", "0"],
+        ["monitor", "ground-truth", "e", "nothing.jsonl"],
+        ["monitor", "nothing"],
+        ["alert", "list", "--state", "bad"],
+        ["alert", "silence"],
+        ["alert", "silence", "--of", "m", "--for", "ever"],
+        ["webhook", "create", "w", HOOK, "--format", "mail"],
+        ["webhook", "create", "w", HOOK, "--header", "x"],
+        ["webhook", "deliveries", "--state", "lost"],
+        ["baseline", "constraints", "m", "--set", "nothing.json"],
+        ["baseline", "constraints", "m", "--set", "list.json"],
+        ["endpoint", "capture", "e", "--mode", "always"],
+        ["endpoint", "capture", "e", "--inputs-only", "--outputs-only"],
+        ["endpoint", "capture", "e", "--percent", "101"],
+    ],
+)
+def test_what_cannot_be_meant_is_a_usage_error(run: Run, both: Addresses, arguments: list[str]) -> None:
+    """Status 2, the reason on standard error, nothing is sent to the monitor."""
+    Path("list.json").write_text("[]")
+    before = len(both.asked)
+    result = run(*arguments)
+    assert (result.exit_code, result.stdout) == (2, ""), result.output
+    assert result.stderr
+    assert len(both.asked) == before
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["monitor", "create", "a/b"], "is not a valid"),
+        (["monitor", "create", "x", "--check", "drfit"], "drift"),
+        (["monitor", "create", "x", "--check", "psi:treshold=1"], "threshold"),
+        (["monitor", "create", "x", "--window", "1s"], "5"),
+        (["monitor", "create", "m"], "m"),
+        (["monitor", "show", "none"], "none"),
+        (["monitor", "execution", "none"], "none"),
+        (["monitor", "report", "none"], "none"),
+        (["monitor", "watch", "none", "--once"], "none"),
+        (["monitor", "ground-truth", "a/b", "labels.jsonl"], "is not a valid"),
+        (["monitor", "ground-truth", "e", "bad.jsonl"], "no line is a label"),
+        (["alert", "ack", "none"], "none"),
+        (["alert", "unsilence", "none"], "none"),
+        (["webhook", "create", "w", "http://10.0.0.1/x"], "private"),
+        (["webhook", "rotate", "none"], "none"),
+        (["webhook", "redeliver", "none"], "none"),
+        (["baseline", "create", "m:1", "nothing.csv"], "no such file"),
+        (["baseline", "create", "m:1", "labels.txt"], "format"),
+        (["baseline", "create", "m:9", "data.csv"], "9"),
+        (["baseline", "show", "m"], "default"),
+        (["endpoint", "capture", "none"], "none"),
+    ],
+)  # fmt: skip
+def test_what_is_refused_is_one_line(run: Run, arguments: list[str], said: str) -> None:
+    """Status 1 and one line that names it."""
+    Path("labels.jsonl").write_text('{"id": "a", "label": 1}\n')
+    Path("bad.jsonl").write_text("no\n")
+    Path("labels.txt").write_text("x")
+    Path("data.csv").write_text("a,b,c\n1,2,3\n")
+    result = run(*arguments)
+    assert (result.exit_code, result.stdout, result.stderr.count("\n")) == (1, "", 1), result.output
+    assert said in result.stderr
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [["webhook", "list"], ["webhook", "deliveries"], ["alert", "silences"], ["baseline", "list", "m"]],
+)
+def test_empty_lists_are_empty(run: Run, arguments: list[str]) -> None:
+    """A heading alone in a pipe, [] for programs."""
+    assert rows(run(*arguments)) == []
+    assert json.loads(ok(run(*arguments, "--json"))) == []
+
+
+def test_the_table_into_a_pipe(run: Run) -> None:
+    """Plain text, once, with or without --once; the strip is letters."""
+    for arguments in (["--once"], [], ["m"]):
+        [cells] = rows(run("monitor", "watch", *arguments))
+        assert (cells[0], cells[2], cells[4], cells[5]) == ("m", "....x", "200", "200")
+        assert cells[6].endswith(" firing")
+        assert "age" in cells[7].split(", ")
+
+
+def on_terminal(both: Addresses, *arguments: str, until: bytes) -> tuple[int, bytes]:
+    """Run on a terminal of 100 columns; Ctrl-C when `until` has been shown twice, if it does not end itself."""
+    ours, theirs = pty.openpty()
+    environment = {k: v for k, v in os.environ.items() if not k.startswith("VEDETTE_")}
+    environment |= {"VEDETTE_MONITOR_URL": both.monitor, "COLUMNS": "100", "LINES": "40", "TERM": "xterm-256color"}
+    command = [sys.executable, "-m", "vedette", *arguments]
+    with subprocess.Popen(command, stdin=theirs, stdout=theirs, stderr=theirs, env=environment) as process:
+        os.close(theirs)
+        shown = b""
+        deadline = time.monotonic() + 60
+        try:
+            while time.monotonic() < deadline and (chunk := os.read(ours, 65536)):
+                shown += chunk
+                if shown.count(until) >= 2:
+                    process.send_signal(signal.SIGINT)
+                    until = b"\0"
+        except OSError:  # the other end is closed
+            pass
+        os.close(ours)
+        return process.wait(30), shown
+
+
+def test_the_table_on_a_terminal_lives_until_ctrl_c(both: Addresses) -> None:
+    """Drawn again each second, in colours, and Ctrl-C ends it without a trace."""
+    status, shown = on_terminal(both, "monitor", "watch", until=b"last windows")
+    assert status == 0
+    assert b"Traceback" not in shown
+    assert "█".encode() in shown
+    assert b"\x1b[31m" in shown
+    once, first = on_terminal(both, "monitor", "watch", "m", "--once", until=b"\0")
+    assert (once, first.count(b"last windows")) == (0, 1)
+
+
+def execution(number: int, score: float = 0.0, **changes: object) -> Execution:
+    """A window of five seconds whose one feature has this score, of at most 0.3."""
+    outcome = "violated" if score >= 0.3 else "ok"
+    status = ExecutionStatus.WITH_VIOLATIONS if score >= 0.3 else ExecutionStatus.COMPLETED
+    result = CheckResult("drift", "age", outcome, score, 0.3)
+    start = START + 5 * number
+    made = Execution(f"e{number}", "m", "e", "A", "1", "", start, start + 5, 1000, status, (result,))
+    return replace(made, **changes)
+
+
+def shown_at(lines: list[Line], width: int) -> list[str]:
+    """What a terminal of this width shows."""
+    console = Console(width=width, record=True, file=Path(os.devnull).open("w", encoding="utf-8"))  # noqa: SIM115
+    console.print(drawn(lines, START + 100))
+    console.file.close()
+    return console.export_text().splitlines()
+
+
+@pytest.mark.parametrize("width", [80, 100, 200])
+def test_the_table_is_good_to_read(width: int) -> None:
+    """Bars grow with the worst score, oldest first; what moved stands below; nothing is wider than the terminal."""
+    windows = [execution(5, 0.9), execution(4, 0.31), execution(3, 0.29), execution(2, 0.01)]
+    windows += [execution(1, results=(), reason="no requests"), execution(0, status=ExecutionStatus.FAILED, results=())]
+    alerts = [
+        Alert(f"a{i}", "m", "e", "A", "", "drift", f"feature {i}", state, START, START, value=1 - i / 99, threshold=0.3)
+        for i, state in enumerate([AlertState.PENDING] + [AlertState.FIRING] * 14)
+    ]
+    waiting = Monitor("x" * 60, "e", status=MonitorStatus.PENDING, reason="endpoint 'e' does not exist yet")
+    shown = shown_at([Line(Monitor("m", "e"), windows, 57, alerts), Line(waiting, [], 0, [])], width)
+    assert max(map(len, shown)) <= width
+    row = next(line for line in shown if line.startswith(" m "))
+    assert "!·▁▄▅█" in row
+    assert row.split()[-1:] == ["firing"]
+    assert row.split()[-2] == "14"
+    text = "\n".join(shown)
+    assert text.index("feature 1 ") < text.index("feature 2 ") < text.index("feature 12 ")
+    assert "feature 13" not in text
+    assert "and 3 more: vedette alert list" in text
+    assert "none yet" in text
+    assert "endpoint 'e' does not exist yet" in text
+
+
+def test_no_monitors_yet_is_told() -> None:
+    """With what to do about it."""
+    assert shown_at([], 100) == ["no monitors yet: vedette monitor create ENDPOINT"]
+
+
+@pytest.mark.parametrize(("text", "seconds"), [("30s", 30), ("5m", 300), ("2h", 7200), ("1d", 86400), ("1.5m", 90)])
+def test_spans_of_time(text: str, seconds: float) -> None:
+    """As people type them."""
+    assert seconds_of(text, "--window") == seconds
