@@ -54,6 +54,38 @@ async def know(registry: MemoryRegistry, *, baseline: bool = True) -> None:
         await registry.put_baseline("m", 1, "default", baseline_files(), rows=2_000, columns=6)
 
 
+class Seen(NoMetrics):
+    """Keeps what was counted and shown, by name and label values."""
+
+    def __init__(self) -> None:
+        self.values: dict[tuple[str, ...], float] = {}
+
+    def counter(self, name: str, **labels: str) -> Any:
+        """A counter that adds up here."""
+        return _Instrument(self.values, (name, *labels.values()))
+
+    def gauge(self, name: str, **labels: str) -> Any:
+        """A gauge that is seen here."""
+        return _Instrument(self.values, (name, *labels.values()))
+
+    def forget(self, **labels: str) -> None:
+        """Drop what has these label values."""
+        for key in [key for key in self.values if set(labels.values()) <= set(key)]:
+            del self.values[key]
+
+
+@dataclass
+class _Instrument:
+    values: dict[tuple[str, ...], float]
+    key: tuple[str, ...]
+
+    def inc(self, amount: float = 1.0) -> None:
+        self.values[self.key] = self.values.get(self.key, 0.0) + amount
+
+    def set(self, value: float) -> None:
+        self.values[self.key] = value
+
+
 @dataclass
 class Rig:
     """Parts that belong together; `begin` makes new ones on the same store and stream, as a restart does."""
@@ -127,8 +159,8 @@ class Rig:
             return snapshot.executions(limit=1_000, **filters)[0][::-1]
 
     def close(self) -> None:
-        """Let go of the threads."""
-        self.executions.close()
+        """End this life: what is not stored is gone."""
+        self.intake.stop()
 
 
 def short(executions: Sequence[Execution]) -> list[tuple[float, str, str, str, int, str]]:

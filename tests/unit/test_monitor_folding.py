@@ -249,7 +249,7 @@ def test_predictions_are_kept_with_the_ids_that_labels_will_name() -> None:
 
 
 def test_a_layout_is_taken_when_the_window_opens() -> None:
-    """So that it has the baseline's bins; a column that the baseline does not have is counted."""
+    """So that it has the baseline's bins; columns that only the signature has are folded by name and no strangers."""
     reference = Profile()
     reference.fold({"age": rows_of(1_000)[:, 0]})
     fold = fold_of()
@@ -259,7 +259,49 @@ def test_a_layout_is_taken_when_the_window_opens() -> None:
     profile = Profile.from_bytes(window.profile)
     assert window.baseline == "digest"
     assert list(profile.columns) == ["age"]
-    assert window.counts["unknown_column"] == 5 * 5
+    assert set(profile.unknown_columns) == {"height", "sex", "prediction", "probability_no", "probability_yes"}
+    assert window.counts == {"requests": 5}
+
+
+def test_a_column_that_neither_signature_nor_baseline_knows_is_counted() -> None:
+    """Once for each of its rows, in the window that they came in."""
+    stranger = batch([100.0] * 5)
+    stranger.outputs["else"] = replace(stranger.outputs["label"], name="else")
+    fold = fold_of()
+    fold.add(stranger, Facts(SIGNATURE, "m"), NOW)
+    fold.add(batch([130.0], first=5), FACTS, NOW)
+    assert sealed(fold)[0].counts == {"requests": 5, "unknown_column": 5}
+
+
+def test_a_variant_without_requests_says_so() -> None:
+    """From when it was known on, three times; the rest of its silence when somebody asks for something."""
+    fold = fold_of(max_empty=3)
+    fold.expect("e", [("A", "1")], 103.0)
+    fold.expect("unwatched", [("A", "1")], 103.0)
+    assert fold.endpoints == ["e"]
+    for now in (104.0, 119.9, 120.0, 200.0, 300.0):
+        fold.expect("e", [("A", "1")], now)
+        fold.idle(["e"], now)
+    fold.add(batch([310.0]), FACTS, 310.0)
+    fold.add(batch([330.0], first=1), FACTS, 330.0)
+    found = [(each.key.start, each.end, each.reason) for each in sealed(fold)]
+    assert found == [
+        (100.0, 110.0, NO_REQUESTS),
+        (110.0, 120.0, NO_REQUESTS),
+        (120.0, 130.0, NO_REQUESTS),
+        (130.0, 310.0, NO_REQUESTS),
+        (310.0, 320.0, ""),
+    ]
+
+
+def test_a_variant_that_is_expected_beside_traffic_begins_no_window_that_is_over() -> None:
+    """Its first window is one that is still open for the others."""
+    fold = fold_of()
+    fold.add(batch([100.0, 155.0]), FACTS, NOW)
+    sealed(fold)
+    fold.expect("e", [("A", "1"), ("B", "2")], 130.0)
+    fold.add(batch([171.0], first=2), FACTS, NOW)
+    assert [each.key.start for each in sealed(fold) if each.key.variant == "B"] == [150.0]
 
 
 def messages(seed: int) -> list[CaptureBatch]:

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import hashlib
 from bisect import bisect_right
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
 
@@ -19,6 +19,7 @@ from vedette.core.alerts import Alert, AlertState, Notification
 from vedette.core.errors import InvalidArgument
 from vedette.core.monitors import AlertRule, CheckResult, Execution, ExecutionStatus, Monitor
 from vedette.monitor.grouping import Occasion, tell
+from vedette.monitor.subjects import check_labels, label_of, names_faults_only, subject
 from vedette.ports.alerts import AlertGroup, AlertLedger, Datapoint
 
 KEPT_LETTERS = 100
@@ -143,16 +144,16 @@ class _Verdict:
     """What an execution says of one check and feature."""
 
     letter: str
-    result: CheckResult
-    """The first violated result, else the first."""
-    description: str
+    result: CheckResult | None = None
+    """The first violated result, else the first; None: it names neither."""
+    description: str = ""
 
 
 def _verdicts(execution: Execution) -> dict[str, _Verdict]:
     """Alert id -> verdict. A check that says several things of one feature is violated when one of them is."""
     results: dict[tuple[str, str], list[CheckResult]] = {}
     for result in execution.results if execution.status is not ExecutionStatus.FAILED else ():
-        results.setdefault((result.check, result.feature), []).append(result)
+        results.setdefault((subject(result), result.feature), []).append(result)
     place = (execution.monitor, execution.endpoint, execution.variant, execution.segment)
     return {digest("alert", *place, *about): _verdict(said) for about, said in results.items()}
 
@@ -167,12 +168,19 @@ def _verdict(said: list[CheckResult]) -> _Verdict:
 
 
 def transitions(
-    alerts: Iterable[Alert], group: AlertGroup, execution: Execution, rule: AlertRule, *, now: float
+    alerts: Iterable[Alert],
+    group: AlertGroup,
+    execution: Execution,
+    rule: AlertRule,
+    *,
+    now: float,
+    labels: Collection[str] | None = None,
 ) -> tuple[list[Alert], AlertGroup]:
     """Every alert of the group after this execution, new ones included, and the group with its datapoint.
 
     Late labels bring an execution again: its letter is replaced, and every alert moves by the corrected history.
-    An alert of which the execution says nothing gets a `-`.
+    An alert of which the execution says nothing gets a `-`, and a `.` when its check is none of `labels` (any more;
+    None: all are).
     """
     placed = place(group.datapoints, execution)
     before = list(alerts)
@@ -182,17 +190,29 @@ def transitions(
     verdicts = _verdicts(execution)
     known = {alert.id for alert in before}
     for alert_id, verdict in verdicts.items():
-        if verdict.letter == "x" and alert_id not in known:
+        if verdict.letter == "x" and verdict.result is not None and alert_id not in known:
             before.append(_new_alert(alert_id, execution, verdict.result, now))
-    after = [
-        _moved(alert, verdicts.get(alert.id), execution, rule, back=back, again=again, now=now) for alert in before
-    ]
+    after = []
+    for alert in before:
+        verdict_of = verdicts.get(alert.id) or _unnamed(alert, execution, labels)
+        after.append(_moved(alert, verdict_of, execution, rule, back=back, again=again, now=now))
     return after, replace(group, datapoints=datapoints)
+
+
+def _unnamed(alert: Alert, execution: Execution, labels: Collection[str] | None) -> _Verdict | None:
+    """What it means that the execution does not name the alert's check and feature; None: nothing."""
+    if labels is not None and label_of(alert.check) not in labels:
+        return _Verdict(".")
+    if not names_faults_only(alert.check) or execution.status is ExecutionStatus.FAILED:
+        return None
+    said = [result for result in execution.results if subject(result) == alert.check]
+    unlisted = any(result.outcome == "violated" and not result.feature for result in said)
+    return _Verdict(".") if said and not unlisted else None
 
 
 def _new_alert(alert_id: str, execution: Execution, result: CheckResult, now: float) -> Alert:
     where = (execution.monitor, execution.endpoint, execution.variant, execution.segment)
-    return Alert(alert_id, *where, result.check, result.feature, OK, since=now, updated_at=now)
+    return Alert(alert_id, *where, subject(result), result.feature, OK, since=now, updated_at=now)
 
 
 def _moved(
@@ -215,7 +235,7 @@ def _moved(
         moved = replace(moved, since=now, execution=execution.id, version=execution.version)
         if alert.state in {OK, RESOLVED}:  # it begins anew: whoever knew of the last time does not know of this
             moved = replace(moved, acknowledged_by="", acknowledged_at=0.0)
-    if verdict is not None and letter == "x" and (back == 0 or not alert.description):
+    if verdict is not None and verdict.result is not None and letter == "x" and (back == 0 or not alert.description):
         moved = replace(
             moved,
             value=verdict.result.value,
@@ -238,7 +258,7 @@ def record(
     identity = group_id(execution.monitor, execution.endpoint, execution.variant, execution.segment)
     group = ledger.group(identity)
     before = ledger.alerts_in(identity)
-    alerts, group = transitions(before, group, execution, monitor.alert, now=now)
+    alerts, group = transitions(before, group, execution, monitor.alert, now=now, labels=check_labels(monitor.checks))
     known = {alert.id: alert for alert in before}
     changed = [alert for alert in alerts if known.get(alert.id) != alert]
     if changed:

@@ -25,6 +25,7 @@ from vedette.monitor.references import References
 from vedette.monitor.reports import Reports
 from vedette.monitor.scores import Scores
 from vedette.monitor.segments import MAX_SEGMENTS
+from vedette.monitor.subjects import check_labels
 from vedette.monitor.windows import check_pace
 from vedette.ports.monitors import MonitorSnapshot, MonitorStore
 from vedette.profiles import Profile
@@ -61,10 +62,10 @@ def check_monitor(monitor: Monitor) -> None:
     check_rule(monitor.alert)
     if not 1 <= len(monitor.checks) <= MAX_CHECKS:
         raise InvalidArgument(f"a monitor has 1 to {MAX_CHECKS} checks")
-    if len({repr(settings) for settings in monitor.checks}) < len(monitor.checks):
-        raise InvalidArgument("a check stands there twice")
     for settings in monitor.checks:
         make_check(settings)
+    if len(set(check_labels(monitor.checks))) < len(monitor.checks):
+        raise InvalidArgument("a check stands there twice")
     if not 0 <= monitor.min_rows <= 10**9:
         raise InvalidArgument("min_rows must be from 0 to 1000000000")
     if len(monitor.segments) > MAX_SEGMENTS or len(set(monitor.segments)) < len(monitor.segments):

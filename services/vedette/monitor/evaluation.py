@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import logging
 import math
-from collections.abc import Iterable
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
 from vedette.core.errors import VedetteError
@@ -18,6 +18,7 @@ from vedette.monitor.checks import make_check
 from vedette.monitor.evidence import Evidence
 from vedette.monitor.outcomes import Outcomes, Predict
 from vedette.monitor.references import Reference
+from vedette.monitor.subjects import check_labels, check_of
 from vedette.ports.monitors import WindowKey, WindowState
 from vedette.profiles import Profile
 
@@ -32,6 +33,16 @@ _MAX_TEXT = 1_000
 _UNKNOWN = Signature(inputs=(), outputs=())
 
 
+@dataclass(slots=True)
+class Progress:
+    """How far an evaluation is, for whoever waits for it."""
+
+    check: str = ""
+    """The label of the check under way; empty: none was begun."""
+    stuck: frozenset[str] = frozenset()
+    """Labels of checks that have not ended in an earlier window, and are not begun again meanwhile."""
+
+
 @dataclass(frozen=True, slots=True)
 class Case:
     """All that a window is judged by."""
@@ -44,6 +55,7 @@ class Case:
     """Why there is no reference."""
     outcomes: Outcomes | None = None
     predict: Predict | None = field(default=None, compare=False)
+    progress: Progress = field(default_factory=Progress, compare=False)
 
 
 def execution_id(key: WindowKey) -> str:
@@ -57,7 +69,7 @@ def evaluate(case: Case, now: float) -> Execution:
     reason = _nothing_to_compare(case)
     if reason:
         return _execution(case, now, [], reason)
-    results, failures = _run(case, case.monitor.checks)
+    results, failures = _run(case, lambda _: True)
     return _execution(case, now, results, "; ".join(failures), failed=bool(failures))
 
 
@@ -66,9 +78,8 @@ def evaluate_again(case: Case, previous: Execution, now: float) -> Execution:
     labels = case.outcomes.labelled if case.outcomes else 0
     if _nothing_to_compare(case):
         return replace(previous, revision=previous.revision + 1, labels=labels, evaluated_at=now)
-    settings = [each for each in case.monitor.checks if each.check in QUALITY]
-    results, failures = _run(case, settings)
-    kept = [result for result in previous.results if result.check not in QUALITY]
+    results, failures = _run(case, lambda settings: settings.check in QUALITY)
+    kept = [result for result in previous.results if check_of(result.check) not in QUALITY]
     fresh = _execution(case, now, [*kept, *results], "; ".join(failures), failed=bool(failures))
     if previous.status is ExecutionStatus.FAILED and not failures:
         fresh = replace(fresh, status=previous.status, reason=previous.reason)
@@ -94,9 +105,9 @@ def _nothing_to_compare(case: Case) -> str:
     return case.reference.trouble
 
 
-def _run(case: Case, settings: Iterable[CheckSettings]) -> tuple[list[CheckResult], list[str]]:
+def _evidence(case: Case) -> Evidence:
     reference = case.reference
-    evidence = Evidence(
+    return Evidence(
         window=Profile.from_bytes(case.state.profile) if case.state.profile else Profile(),
         baseline=reference.profile if reference else None,
         constraints=reference.constraints if reference else None,
@@ -105,23 +116,36 @@ def _run(case: Case, settings: Iterable[CheckSettings]) -> tuple[list[CheckResul
         predict=case.predict,
         documents=reference.documents if reference else {},
     )
+
+
+def _run(case: Case, wanted: Callable[[CheckSettings], bool]) -> tuple[list[CheckResult], list[str]]:
+    """The results of the wanted checks, and what is to be said of those that failed."""
+    evidence = _evidence(case)
     results: list[CheckResult] = []
     failures: list[str] = []
-    for each in settings:
+    checks = case.monitor.checks
+    for label, each in zip(check_labels(checks), checks):
+        if not wanted(each):
+            continue
+        if label in case.progress.stuck:
+            failures.append(f"check {label!r} was not begun: it has not ended in an earlier window")
+            continue
+        case.progress.check = label
         try:
-            results += [_plain(result) for result in make_check(each).evaluate(evidence)]
+            results += [_plain(result, label) for result in make_check(each).evaluate(evidence)]
         except VedetteError as error:
-            failures.append(f"check {each.check!r} failed: {error.message[:_MAX_TEXT]}")
+            failures.append(f"check {label!r} failed: {error.message[:_MAX_TEXT]}")
         except Exception:
-            log.exception("a check failed unexpectedly", extra={"check": each.check, "monitor": case.monitor.name})
-            failures.append(f"check {each.check!r} failed: internal error, see the log of the monitor service")
+            log.exception("a check failed unexpectedly", extra={"check": label, "monitor": case.monitor.name})
+            failures.append(f"check {label!r} failed: internal error, see the log of the monitor service")
     return results[:MAX_RESULTS], failures
 
 
-def _plain(result: CheckResult) -> CheckResult:
-    """A result that every reader can take: finite numbers, bounded text."""
+def _plain(result: CheckResult, label: str) -> CheckResult:
+    """A result that every reader can take: the check by its label, finite numbers, bounded text."""
     return replace(
         result,
+        check=label,
         feature=_text(result.feature),
         value=_finite(result.value),
         threshold=_finite(result.threshold),

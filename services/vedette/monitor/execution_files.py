@@ -22,6 +22,7 @@ from vedette.core.models import check_name
 from vedette.core.monitors import CONSTRAINTS_FILE, STATISTICS_FILE, CheckResult, Execution
 from vedette.monitor import attribution, bias_documents, quality_documents
 from vedette.monitor.statistics import statistics_file
+from vedette.monitor.subjects import check_of
 from vedette.profiles import Profile
 
 VIOLATIONS_FILE = "constraint_violations.json"
@@ -35,14 +36,14 @@ def violations_document(results: Iterable[CheckResult]) -> dict[str, Any]:
     Source: SageMaker Model Monitor, "Schema for Violations (constraint_violations.json file)"; Clarify's.
     """
     violated = [result for result in results if result.outcome == "violated"]
-    quality = [result for result in violated if result.check == "model_quality"]
-    bias = [result for result in violated if result.check == "bias"]
-    attributed = [result for result in violated if result.check == "feature_attribution"]
+    quality = [result for result in violated if check_of(result.check) == "model_quality"]
+    bias = [result for result in violated if check_of(result.check) == "bias"]
+    attributed = [result for result in violated if check_of(result.check) == "feature_attribution"]
     others = [result for result in violated if result not in (*quality, *bias, *attributed)]
     entries = [
         {
             "feature_name": result.feature,
-            "constraint_check_type": result.kind or result.check,
+            "constraint_check_type": result.kind or check_of(result.check),
             "description": result.description,
         }
         for result in others

@@ -7,26 +7,28 @@ exactly one stored result whatever is killed when. Windows are evaluated one at 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
+import threading
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from vedette.core.alerts import Notification
 from vedette.core.clock import Clock
-from vedette.core.errors import NotFound, VedetteError
+from vedette.core.errors import NotFound, Unavailable, VedetteError
 from vedette.core.metrics import Metrics
 from vedette.core.models import ModelVersion
 from vedette.core.monitors import Execution, ExecutionStatus, Monitor, MonitorStatus
 from vedette.monitor import alerts, evaluation
-from vedette.monitor.evaluation import ASKING, QUALITY, Case
-from vedette.monitor.folding import NO_REQUESTS
+from vedette.monitor.evaluation import ASKING, QUALITY, Case, Progress
+from vedette.monitor.folding import NO_REQUESTS, segments_of
 from vedette.monitor.labels import outcomes_of
 from vedette.monitor.outcomes import Outcomes
 from vedette.monitor.predictor import Predictor
 from vedette.monitor.references import References
 from vedette.monitor.scores import Scores
+from vedette.monitor.segments import OTHER
 from vedette.ports.monitors import MonitorStore, MonitorTransaction, WindowKey, WindowState
 
 log = logging.getLogger(__name__)
@@ -36,8 +38,10 @@ ATTEMPTS = 10
 _AT_ONCE = 16
 _LOOK_AGAIN_S = 5.0
 _AFTER_FAILURE_S = 1.0
-_ABANDONED = 3
+_HANGING = 3
 """Evaluations that may hang before the service says that it is not well."""
+_POSTPONED_S = 1.0, 30.0
+"""Shortest and longest pause before a window is looked at again of which nobody knows what to compare it with."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +56,36 @@ class EvaluationLimits:
 
 
 _LIMITS = EvaluationLimits()
+_UNKNOWN_VERSION = "the model version is not known to the registry (any more)"
+_NOBODY_KNOWS = "the registry does not answer, so nobody knows whether there is a baseline"
+
+
+class _Unanswered(Exception):
+    """What a window is compared with was never known, and the registry does not answer now."""
+
+
+@dataclass(slots=True)
+class _Pause:
+    """Until when a window is left alone."""
+
+    until: float = 0.0
+    seconds: float = 0.0
+
+    def prolong(self, now: float) -> None:
+        """From now on, twice as long as the last time."""
+        shortest, longest = _POSTPONED_S
+        self.seconds = min(max(shortest, 2 * self.seconds), longest)
+        self.until = now + self.seconds
+
+
+@dataclass(frozen=True, slots=True)
+class _Asked:
+    """A case as far as the registry was asked for it; `version` None: nobody knows it."""
+
+    case: Case
+    version: ModelVersion | None = None
+    folder: Path | None = None
+    """The model's files, where a check asks for them and they can be had."""
 
 
 class Executions:
@@ -80,13 +114,13 @@ class Executions:
         self._told = told
         self._news = asyncio.Event()
         self._reopen_at = 0.0
-        self._threads = ThreadPoolExecutor(1, "evaluation")
-        self._abandoned = 0
+        self._postponed: dict[WindowKey, _Pause] = {}
+        self._hanging: dict[tuple[str, str], asyncio.Future[Execution]] = {}
 
     @property
     def trouble(self) -> str:
         """Why evaluating is not to be relied on; empty: it is."""
-        return "evaluations hang; restart the monitor" if self._abandoned >= _ABANDONED else ""
+        return "evaluations hang; restart the monitor" if len(self._hanging) >= _HANGING else ""
 
     def wake(self) -> None:
         """Windows were sealed or re-opened."""
@@ -112,10 +146,9 @@ class Executions:
     async def step(self) -> int:
         """Evaluate some windows that are due, or re-opened; returns how many."""
         states = await asyncio.to_thread(self._sealed)
-        for state in states:
-            await self._evaluate(state)
-        if states or self._clock.monotonic() < self._reopen_at:
-            return len(states)
+        done = [await self._evaluate(state) for state in states]
+        if any(done) or self._clock.monotonic() < self._reopen_at:
+            return sum(done)
         began = self._clock.monotonic()
         keys = await asyncio.to_thread(self._reopened)
         for key in keys:
@@ -124,85 +157,115 @@ class Executions:
         self._reopen_at = began + max(self._limits.reopen_s, 4 * took)
         return len(keys)
 
-    def close(self) -> None:
-        """Let go of the thread; an evaluation that hangs is left to the end of the process."""
-        self._threads.shutdown(wait=False, cancel_futures=True)
-
     def _sealed(self) -> list[WindowState]:
+        """Windows that are due, without those that are looked at later."""
+        now = self._clock.monotonic()
+        later = {key for key, pause in self._postponed.items() if now < pause.until}
         with self._store.read() as snapshot:
-            return snapshot.sealed(_AT_ONCE)
+            found = snapshot.sealed(_AT_ONCE + len(later))
+        return [state for state in found if state.key not in later][:_AT_ONCE]
 
     def _reopened(self) -> list[WindowKey]:
         with self._store.read() as snapshot:
             return snapshot.reopened(_AT_ONCE)
 
-    async def _evaluate(self, state: WindowState) -> None:
-        monitor, attempts = await asyncio.to_thread(self._begin, state.key)
+    async def _evaluate(self, state: WindowState) -> bool:
+        """Evaluate a window that is due; False: later, because what it is compared with cannot be asked for now."""
+        monitor = await asyncio.to_thread(self._monitor, state.key)
         if monitor is None:
-            return
+            return True
+        try:
+            case = await self._case(state, monitor)
+        except _Unanswered:
+            self._postponed.setdefault(state.key, _Pause()).prolong(self._clock.monotonic())
+            return False
+        self._postponed.pop(state.key, None)
+        attempts = await asyncio.to_thread(self._begin, state.key)
         now = self._clock.time()
         if attempts > ATTEMPTS:
             reason = f"the monitor died {ATTEMPTS} times while it evaluated this window"
             execution = evaluation.failed(state, monitor, reason, now)
         else:
-            case, version = await self._case(state, monitor)
-            work = _Work(case, version, None, now)
-            execution = await self._bounded(work, state, monitor, now)
+            execution = await self._bounded(case, None, now)
         await asyncio.to_thread(self._put, execution, state, monitor)
         self._after(execution, monitor)
+        return True
 
-    def _begin(self, key: WindowKey) -> tuple[Monitor | None, int]:
-        """The monitor, and how often this window was begun; None: nobody wants its result any more."""
+    def _monitor(self, key: WindowKey) -> Monitor | None:
+        """The monitor of a window; None: nobody wants its result any more."""
         with self._store.transaction() as tx:
             try:
                 monitor = tx.monitor(key.monitor)
             except NotFound:
-                return None, 0
+                return None
             if monitor.status is MonitorStatus.STOPPED:
                 tx.drop_windows([key])
-                return None, 0
-            return monitor, tx.count_attempt(key)
+                return None
+            return monitor
 
-    async def _case(self, state: WindowState, monitor: Monitor) -> tuple[Case, ModelVersion | None]:
+    def _begin(self, key: WindowKey) -> int:
+        """How often this window was begun."""
+        with self._store.transaction() as tx:
+            return tx.count_attempt(key)
+
+    async def _case(self, state: WindowState, monitor: Monitor) -> _Asked:
         case = Case(state, monitor)
         if not state.rows:
-            return case, None
+            return _Asked(case)
         model = state.model or self._references.model_of(monitor.endpoint)
-        version = await self._references.version(model, state.key.version) if model else None
-        if version is None:
-            return replace(case, missing="the model version is not known to the registry (any more)"), None
-        reference = await self._references.reference(model, version.version, monitor.baseline)
+        try:
+            version = await self._references.version(model, state.key.version) if model else None
+            if version is None:
+                return _Asked(replace(case, missing=_NOBODY_KNOWS if self._references.gave_up else _UNKNOWN_VERSION))
+            reference = await self._references.reference(model, version.version, monitor.baseline)
+        except Unavailable as error:
+            raise _Unanswered from error
         missing = f"no baseline {monitor.baseline!r} of {model}:{version.version}"
-        outcomes = None
-        if any(settings.check in QUALITY for settings in monitor.checks):
-            outcomes = await asyncio.to_thread(self._outcomes, state)
-        return replace(
-            case, signature=version.signature, reference=reference, missing=missing, outcomes=outcomes
-        ), version
+        missing = _NOBODY_KNOWS if self._references.gave_up else missing
+        return _Asked(replace(case, signature=version.signature, reference=reference, missing=missing), version)
+
+    async def _complete(self, asked: _Asked) -> _Asked:
+        """With the predictions and labels, where a check wants them, and the model's files."""
+        case, version = asked.case, asked.version
+        if version is None:
+            return asked
+        checks = {settings.check for settings in case.monitor.checks}
+        if checks & QUALITY:
+            case = replace(case, outcomes=await asyncio.to_thread(self._outcomes, case.state))
+        folder = await self._references.graph(version) if checks & ASKING else None
+        return _Asked(case, version, folder)
 
     def _outcomes(self, state: WindowState) -> Outcomes | None:
         with self._store.read() as snapshot:
             return outcomes_of(snapshot, state.endpoint, state.key)
 
-    async def _bounded(self, work: _Work, state: WindowState, monitor: Monitor, now: float) -> Execution:
-        """The result, or that there is none: a thread that hangs is left behind."""
-        if work.version is not None and any(settings.check in ASKING for settings in monitor.checks):
-            work.folder = await self._references.graph(work.version)
-        future = asyncio.get_running_loop().run_in_executor(self._threads, work.run)
+    async def _bounded(self, asked: _Asked, previous: Execution | None, now: float) -> Execution:
+        """The result, or that there is none: a thread that hangs is left behind, and its check is not begun again."""
+        state, monitor = asked.case.state, asked.case.monitor
+        stuck = frozenset(check for name, check in self._hanging if name == monitor.name)
+        progress = Progress(stuck=stuck)
         try:
             async with asyncio.timeout(self._limits.timeout_s):
+                complete = await self._complete(replace(asked, case=replace(asked.case, progress=progress)))
+                future = _in_thread(_Work(complete, previous, now).run)
                 return await asyncio.shield(future)
         except TimeoutError:
-            self._abandoned += 1
-            self._threads.shutdown(wait=False)
-            self._threads = ThreadPoolExecutor(1, "evaluation")
-            reason = f"the evaluation took longer than {self._limits.timeout_s:g} s"
+            what = f"check {progress.check!r}" if progress.check else "the evaluation"
+            reason = f"{what} took longer than {self._limits.timeout_s:g} s"
+            if progress.check:
+                self._leave(monitor.name, progress.check, future)
         except VedetteError as error:
             reason = f"the window cannot be evaluated: {error.message}"
         except Exception:
             log.exception("an evaluation failed unexpectedly", extra={"monitor": monitor.name})
             reason = "internal error, see the log of the monitor service"
         return evaluation.failed(state, monitor, reason, now)
+
+    def _leave(self, monitor: str, check: str, future: asyncio.Future[Execution]) -> None:
+        """Remember a check that hangs until its thread has ended."""
+        log.error("a check hangs", extra={"monitor": monitor, "check": check})
+        self._hanging[monitor, check] = future
+        future.add_done_callback(lambda _: self._hanging.pop((monitor, check), None))
 
     def _put(self, execution: Execution, state: WindowState, monitor: Monitor) -> None:
         with self._store.transaction() as tx:
@@ -217,19 +280,38 @@ class Executions:
         self._told(notifications)
 
     async def _evaluate_again(self, key: WindowKey) -> None:
-        """Make the checks of ground truth again; nothing is to be done where the window has no result yet."""
+        """Make the checks of ground truth again, of the window's segments first: the mark goes with the whole."""
+        for each in (*await asyncio.to_thread(self._segments, key), key):
+            await self._revise(each)
+
+    async def _revise(self, key: WindowKey) -> None:
+        """Nothing is to be done where there is no result yet."""
         monitor, previous, profile = await asyncio.to_thread(self._earlier, key)
         if monitor is None or previous is None:
             return
         state = WindowState(key, previous.endpoint, previous.end, True, previous.rows, previous.counts, profile=profile)
         now = self._clock.time()
-        case, version = await self._case(state, monitor)
-        work = _Work(case, version, previous, now)
-        execution = await self._bounded(work, state, monitor, now)
-        if execution.revision == previous.revision:  # it failed: what was known before stays
+        try:
+            case = await self._case(state, monitor)
+        except _Unanswered:
+            return  # it stays marked
+        execution = await self._bounded(case, previous, now)
+        if execution.revision != previous.revision + 1:  # it failed: what was known before stays
             execution = replace(previous, revision=previous.revision + 1, reason=execution.reason, evaluated_at=now)
         await asyncio.to_thread(self._put_again, execution, monitor)
         self._after(execution, monitor)
+
+    def _segments(self, key: WindowKey) -> list[WindowKey]:
+        """The windows of its segments that have a result."""
+        found = []
+        with self._store.read() as snapshot:
+            for feature, values in segments_of(snapshot, key).values.items():
+                for value in dict.fromkeys((*values, OTHER)):
+                    segment = replace(key, segment=f"{feature}={value}")
+                    with contextlib.suppress(NotFound):
+                        snapshot.execution(evaluation.execution_id(segment))
+                        found.append(segment)
+        return found
 
     def _earlier(self, key: WindowKey) -> tuple[Monitor | None, Execution | None, bytes]:
         """The monitor, the result before and the window's profile as far as they are there; else the mark goes."""
@@ -272,24 +354,51 @@ class Executions:
 class _Work:
     """One evaluation, to be run in a thread."""
 
-    def __init__(self, case: Case, version: ModelVersion | None, previous: Execution | None, now: float) -> None:
-        self.case = case
-        self.version = version
-        self.folder: Path | None = None
+    def __init__(self, asked: _Asked, previous: Execution | None, now: float) -> None:
+        self._asked = asked
         self._previous = previous
         self._now = now
 
     def run(self) -> Execution:
         """Evaluate, with the model at hand where its files are."""
-        if self.folder is None or self.version is None:
-            return self._evaluate(self.case)
-        with Predictor(self.folder, self.version.signature) as predict:
-            return self._evaluate(replace(self.case, predict=predict))
+        asked = self._asked
+        if asked.folder is None or asked.version is None:
+            return self._evaluate(asked.case)
+        with Predictor(asked.folder, asked.version.signature) as predict:
+            return self._evaluate(replace(asked.case, predict=predict))
 
     def _evaluate(self, case: Case) -> Execution:
         if self._previous is None:
             return evaluation.evaluate(case, self._now)
         return evaluation.evaluate_again(case, self._previous, self._now)
+
+
+def _in_thread(work: Callable[[], Execution]) -> asyncio.Future[Execution]:
+    """Run it in a thread of its own, which the end of the process does not wait for: nothing can end a thread."""
+    loop = asyncio.get_running_loop()
+    future: asyncio.Future[Execution] = loop.create_future()
+
+    def settle(result: Execution | None, error: Exception | None) -> None:
+        if future.done():
+            return
+        if result is not None:
+            future.set_result(result)
+        elif error is not None:
+            future.set_exception(error)
+            future.exception()  # whoever has left does not want to hear of it
+
+    def run() -> None:
+        result: Execution | None = None
+        failure: Exception | None = None
+        try:
+            result = work()
+        except Exception as error:
+            failure = error
+        with contextlib.suppress(RuntimeError):  # the loop has ended
+            loop.call_soon_threadsafe(settle, result, failure)
+
+    threading.Thread(target=run, name="evaluation", daemon=True).start()
+    return future
 
 
 def _outcome(execution: Execution) -> str:

@@ -24,7 +24,7 @@ from vedette.monitor.numbers import Numbers
 from vedette.monitor.segments import Segments
 from vedette.monitor.tabulation import Table, tabulate
 from vedette.monitor.windows import Due, Pace, Series, Tide, check_pace, tame
-from vedette.ports.monitors import NoteKind, PredictionBlock, WindowKey, WindowState
+from vedette.ports.monitors import MonitorSnapshot, NoteKind, PredictionBlock, WindowKey, WindowState
 from vedette.profiles import Layout
 
 NO_REQUESTS = "no requests"
@@ -153,6 +153,11 @@ class Fold:
         return self._by_endpoint.get(endpoint, [])
 
     @property
+    def watched_endpoints(self) -> list[str]:
+        """Those that have a monitor."""
+        return list(self._by_endpoint)
+
+    @property
     def endpoints(self) -> list[str]:
         """Those that had an event."""
         return list(self._tides)
@@ -204,6 +209,23 @@ class Fold:
             if endpoint in self._tides:
                 self._tides[endpoint].idle(now, self._limits.idle_s)
                 self._seal(endpoint)
+
+    def expect(self, endpoint: str, variants: Iterable[tuple[str, str]], now: float) -> None:
+        """The endpoint serves these variants and versions, and the stream was read to its end.
+
+        One that has had no request begins its windows now, so that its silence is told like any other.
+        """
+        for watch in self.watched(endpoint):
+            for variant, version in variants:
+                key = (watch.monitor.name, variant, version)
+                course = None if key in self._courses else self._course(key)
+                if course is None:
+                    continue
+                tide = self._tides.setdefault(endpoint, Tide(now - self._limits.idle_s))
+                course.series.next_start = max(
+                    float(watch.pace.starts(np.array([now]))[0]), watch.pace.first_open(tide.time)
+                )
+                self._touched |= {("series", _course_name(key)), ("endpoint", endpoint)}
 
     def settle(self) -> dict[str, int]:
         """The stream was read to its end: lost captures by the endpoint last seen of their producer."""
@@ -379,6 +401,15 @@ class Fold:
             self._lots.setdefault(key, {})[state.key.segment, state.key.start] = Lot.of(state)
         for name in {key[0] for key in self._courses} - set(self._watches):
             self._drop(name)
+
+
+def segments_of(snapshot: MonitorSnapshot, key: WindowKey) -> Segments:
+    """The segments that windows of this series are split into; none where it is not known (any more)."""
+    note = snapshot.note("series", _course_name((key.monitor, key.variant, key.version)))
+    try:
+        return msgspec.json.decode(note, type=_Course).segments if note else Segments()
+    except msgspec.MsgspecError:
+        return Segments()
 
 
 @dataclass(frozen=True, slots=True)

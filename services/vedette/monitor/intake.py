@@ -157,15 +157,19 @@ class Intake:
             await self.commit()
         limit = 1 if self._offset < self._careful_until else _READ
         deliveries = await self._stream.read(TOPIC, self._offset, limit)
-        if deliveries:
-            await self._handle(deliveries)
-        else:
-            await self._rest()
-        if self._is_due():
-            await self.commit()
+        try:
+            await (self._handle(deliveries) if deliveries else self._rest())
+        except Unavailable:  # these wait for the registry: what was folded before is not held up
+            await self._commit_due()
+            raise
+        await self._commit_due()
         if not deliveries:
             await self._stream.wait(TOPIC, self._offset, wait_s)
         return len(deliveries)
+
+    async def _commit_due(self) -> None:
+        if self._is_due():
+            await self.commit()
 
     async def commit(self) -> None:
         """Store what was folded, and tell the stream how far it is."""
@@ -265,11 +269,18 @@ class Intake:
         if not self._caught_up:
             self._caught_up = True
             self._metrics.gauge("vedette_stream_lag_messages", topic=TOPIC, group=GROUP).set(0)
+        await asyncio.to_thread(self._expect)
+        for endpoint in self._fold.endpoints:
+            self._arrivals.setdefault(endpoint, now)
         quiet = [each for each, at in self._arrivals.items() if now - at >= self._fold_limits.idle_s]
         await asyncio.to_thread(self._fold.idle, quiet, self._clock.time())
         if now >= self._settle_at:
             self._settle_at = now + self._limits.settle_s
             self._lost(await asyncio.to_thread(self._fold.settle))
+
+    def _expect(self) -> None:
+        for endpoint in self._fold.watched_endpoints:
+            self._fold.expect(endpoint, self._references.serving(endpoint), self._clock.time())
 
     def _is_due(self) -> bool:
         late = self._clock.monotonic() >= self._commit_at

@@ -23,10 +23,11 @@ from vedette.core.metrics import Metrics
 from vedette.core.models import check_name
 from vedette.core.ports import EventStream
 from vedette.core.tensors import Array
+from vedette.monitor.folding import segments_of
 from vedette.monitor.label_lines import read_labels
 from vedette.monitor.lots import Kept
 from vedette.monitor.outcomes import Outcomes
-from vedette.monitor.segments import named_values
+from vedette.monitor.segments import rows_in
 from vedette.ports.monitors import Label, MonitorSnapshot, MonitorStore, PredictionBlock, WindowKey
 from vedette.profiles.hashing import text_hashes
 
@@ -200,7 +201,12 @@ def outcomes_of(snapshot: MonitorSnapshot, endpoint: str, key: WindowKey) -> Out
     labels = snapshot.labels(endpoint, {each for part in parts for each in part.ids})
     values = [_value(labels.get(each), place) for part in parts for each, place in zip(part.ids, part.places)]
     outcomes = Outcomes.joined(_columns(parts), values)
-    return outcomes if not key.segment else _segment(outcomes, key.segment)
+    if not key.segment:
+        return outcomes
+    feature, _, value = key.segment.partition("=")
+    column = outcomes.columns.get(feature)
+    known = segments_of(snapshot, key).values.get(feature, [])
+    return None if column is None else outcomes.take(rows_in(known, value, column))
 
 
 def _columns(parts: Sequence[Kept]) -> dict[str, Array]:
@@ -220,12 +226,3 @@ def _value(label: Label | None, place: int) -> object:
     if isinstance(value, list):
         return value[place] if place < len(value) else None
     return value if place == 0 else None
-
-
-def _segment(outcomes: Outcomes, segment: str) -> Outcomes | None:
-    feature, _, value = segment.partition("=")
-    column = outcomes.columns.get(feature)
-    if column is None:
-        return None
-    names, codes = named_values(column)
-    return outcomes.take(codes == names.index(value)) if value in names else None

@@ -136,9 +136,6 @@ class Lot:
     def state(self, *, sealed: bool = False) -> WindowState:
         """The window as it is stored now."""
         counts = dict(self._counts)
-        strangers = sum(self._profile.unknown_columns.values())
-        if sealed and strangers:
-            counts["unknown_column"] = counts.get("unknown_column", 0) + strangers
         self.dirty = False
         return WindowState(
             self.key,

@@ -14,6 +14,7 @@ from vedette.core.monitors import CONSTRAINTS_FILE, Execution, Monitor
 from vedette.monitor.execution_files import ExecutionFolder, execution_files
 from vedette.monitor.references import References
 from vedette.monitor.reports import Reports, Samples
+from vedette.monitor.subjects import subject
 from vedette.ports.monitors import MonitorStore
 from vedette.profiles import Profile
 
@@ -59,7 +60,8 @@ class Publications:
         constraints = self._references.document(
             execution.endpoint, execution.version, monitor.baseline, CONSTRAINTS_FILE
         )
-        alone = monitor.window_s >= 3600 and not monitor.segments
+        where = (execution.endpoint, execution.variant, execution.version)
+        alone = monitor.window_s >= 3600 and not monitor.segments and self._references.is_alone(*where)
         self._folder.write(execution, execution_files(execution, profile, constraints), alone=alone)
 
     def _execution(self, execution_id: str) -> tuple[Execution, Monitor]:
@@ -93,7 +95,7 @@ def _heading(execution: Execution) -> tuple[str, ...]:
     """What a report is about, in lines."""
     start, end = (datetime.fromtimestamp(moment, UTC) for moment in (execution.start, execution.end))
     series = f"{execution.endpoint}, variant {execution.variant}, version {execution.version} {execution.segment}"
-    violated = [f"{result.feature or result.check}: {result.description}" for result in execution.violations]
+    violated = [f"{result.feature or subject(result)}: {result.description}" for result in execution.violations]
     return (
         f"Monitor {execution.monitor}: {series.strip()}",
         f"Window {start:%Y-%m-%d %H:%M:%S} to {end:%H:%M:%S} UTC, {execution.rows} rows; {execution.status.value}",

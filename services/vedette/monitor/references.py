@@ -9,15 +9,19 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import Iterable
+import math
+import os
+import shutil
+from collections.abc import Coroutine, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any, TypeVar
 
 import msgspec
 
 from vedette.codec.captures import CaptureBatch
 from vedette.core.clock import Clock
-from vedette.core.errors import NotFound, Unavailable, VedetteError
+from vedette.core.errors import DeadlineExceeded, NotFound, Unavailable, VedetteError
 from vedette.core.models import ModelVersion, Signature
 from vedette.core.monitors import CONSTRAINTS_FILE, PROFILE_FILE, Baseline
 from vedette.core.ports import Change, Registry, Synced
@@ -29,11 +33,19 @@ from vedette.profiles import Layout, Profile
 
 log = logging.getLogger(__name__)
 
+T = TypeVar("T")
+
 RECHECK_S = 15.0
 """How long a baseline, or that there is none, is believed."""
 PATIENCE_S = 5.0
-"""How long folding waits for an answer that it has never had."""
+"""How long one question may take."""
+SILENCE_S = 300.0
+"""How long windows wait for a registry that answers nothing before they are judged without."""
+MODELS_KEPT_S = 86_400.0
+"""How long the files of a model that is not deployed are kept after their last use."""
 _WATCH_AGAIN_S = 2.0
+_ASK_AGAIN_S = 1.0
+_SILENT = "the registry does not answer"
 _UNNAMED = Signature(inputs=(), outputs=())
 _ENDPOINT = "@"
 """What the key of a note on an endpoint begins with."""
@@ -53,6 +65,22 @@ class Reference:
     """Its files, but the profile."""
     trouble: str = ""
     """Why it cannot be used; empty: it can."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Serving:
+    """What an endpoint serves."""
+
+    model: str
+    variants: tuple[tuple[str, int], ...]
+    """Those that take traffic, with their versions."""
+    shadows: tuple[tuple[str, int], ...]
+    digests: frozenset[str]
+
+    @property
+    def versions(self) -> list[int]:
+        """Every version that is loaded, once."""
+        return sorted({version for _, version in (*self.variants, *self.shadows)})
 
 
 @dataclass(slots=True)
@@ -76,9 +104,12 @@ class References:
         self._folder = folder
         self._versions: dict[tuple[str, int], ModelVersion] = {}
         self._unknown: dict[tuple[str, int], float] = {}
+        self._silent_since = math.inf
+        self._ask_again_at = -math.inf
         self._beliefs: dict[BaselineKey, _Belief] = {}
-        self._endpoints: dict[str, tuple[str, tuple[int, ...]]] = {}
+        self._endpoints: dict[str, _Serving] = {}
         self._models: dict[str, str] = {}
+        self._fetching = asyncio.Lock()
         self.synced = False
         """Whether the registry has said which endpoints there are."""
 
@@ -119,8 +150,12 @@ class References:
             self._endpoints.pop(event.endpoint, None)
             return
         config = event.deployment.config
-        numbers = tuple({variant.version for variant in (*config.variants, *config.shadow_variants)})
-        self._endpoints[event.endpoint] = (config.model, numbers)
+        self._endpoints[event.endpoint] = _Serving(
+            config.model,
+            tuple((each.name, each.version) for each in config.variants),
+            tuple((each.name, each.version) for each in config.shadow_variants),
+            frozenset(version.digest for version in event.deployment.versions),
+        )
         await self._serves(event.endpoint, config.model)
         for version in event.deployment.versions:
             await self._know(version)
@@ -139,18 +174,30 @@ class References:
         serving = self._endpoints.get(endpoint)
         if serving is None:
             return f"endpoint {endpoint!r} does not exist yet" if self.synced else ""
-        model, versions = serving
+        model, versions = serving.model, serving.versions
         beliefs = [self._beliefs.get((model, version, baseline)) for version in versions]
         if beliefs and all(belief is not None and belief.reference is None for belief in beliefs):
-            numbers = ", ".join(f"{model}:{version}" for version in sorted(versions))
+            numbers = ", ".join(f"{model}:{version}" for version in versions)
             return f"there is no baseline {baseline!r} of {numbers} yet"
         return ""
 
     async def look_for(self, endpoint: str, baseline: str) -> None:
-        """Find out whether the versions behind the endpoint have this baseline."""
-        model, versions = self._endpoints.get(endpoint, ("", ()))
-        for version in versions:
-            await self.reference(model, version, baseline)
+        """Find out whether the versions behind the endpoint have this baseline, if the registry answers."""
+        serving = self._endpoints.get(endpoint)
+        with contextlib.suppress(Unavailable):
+            for version in serving.versions if serving else ():
+                await self.reference(serving.model if serving else "", version, baseline)
+
+    def serving(self, endpoint: str) -> list[tuple[str, str]]:
+        """The variants of the endpoint that take traffic, with their versions, as far as is known."""
+        serving = self._endpoints.get(endpoint)
+        return [(name, str(version)) for name, version in serving.variants] if serving else []
+
+    def is_alone(self, endpoint: str, variant: str, version: str) -> bool:
+        """Whether the endpoint has this variant and version and no other, as far as is known."""
+        serving = self._endpoints.get(endpoint)
+        here = [(name, str(number)) for name, number in (*serving.variants, *serving.shadows)] if serving else []
+        return here == [(variant, version)]
 
     def document(self, endpoint: str, version: str, baseline: str, name: str) -> bytes | None:
         """A file of the baseline that windows of this version are compared with, as far as it is known."""
@@ -171,7 +218,7 @@ class References:
         return None
 
     async def facts(self, batch: CaptureBatch, names: Iterable[str]) -> Facts:
-        """What folding a batch takes, for monitors with these baselines."""
+        """What folding a batch takes, for monitors with these baselines. `Unavailable`: as `reference`."""
         version = await self.version(batch.model, batch.version)
         if version is None:
             return Facts(_UNNAMED)
@@ -184,7 +231,7 @@ class References:
         return Facts(version.signature, version.model, found)
 
     async def version(self, model: str, version: str) -> ModelVersion | None:
-        """The model version that a capture names; None when nobody knows it now."""
+        """The model version that a capture names; None when nobody knows it now. `Unavailable`: as `reference`."""
         if not (version.isascii() and version.isdigit() and len(version) < 10):
             return None
         key = (model, int(version))
@@ -194,14 +241,41 @@ class References:
         if now < self._unknown.get(key, -1.0):
             return None
         try:
-            async with asyncio.timeout(PATIENCE_S):
-                found = await self._baselines.version(*key)
-        except (VedetteError, TimeoutError):
+            found = await self._answer(self._baselines.version(*key))
+        except Unavailable:
+            if not self.gave_up:
+                raise
+            return None
+        except VedetteError:
             if len(self._unknown) > 1_000:
                 self._unknown.clear()
             self._unknown[key] = now + RECHECK_S
             return None
         await self._know(found)
+        return found
+
+    @property
+    def gave_up(self) -> bool:
+        """Whether the registry has not answered for so long that nothing waits for it any more."""
+        return self._clock.monotonic() - self._silent_since >= SILENCE_S
+
+    async def _answer(self, question: Coroutine[Any, Any, T]) -> T:
+        """The registry's answer. `Unavailable` when there is none, and for a while after that without asking."""
+        if self._clock.monotonic() < self._ask_again_at:
+            question.close()
+            raise Unavailable(_SILENT)
+        try:
+            async with asyncio.timeout(PATIENCE_S):
+                found = await question
+        except (Unavailable, DeadlineExceeded, TimeoutError) as error:
+            now = self._clock.monotonic()
+            self._silent_since = min(self._silent_since, now)
+            self._ask_again_at = now + (RECHECK_S if self.gave_up else _ASK_AGAIN_S)
+            raise Unavailable(_SILENT) from error
+        except VedetteError:
+            self._silent_since, self._ask_again_at = math.inf, -math.inf
+            raise
+        self._silent_since, self._ask_again_at = math.inf, -math.inf
         return found
 
     async def _know(self, version: ModelVersion) -> None:
@@ -211,18 +285,28 @@ class References:
             await asyncio.to_thread(self._note, "deployment", f"{key[0]}:{key[1]}", msgspec.json.encode(version))
 
     async def reference(self, model: str, version: int, name: str) -> Reference | None:
-        """The version's baseline of this name as far as it is known; None when there is none."""
+        """The version's baseline of this name as far as it is known; None when there is none.
+
+        Raises:
+            Unavailable: whether there is one was never known and the registry does not answer now. Ask again; once it
+                has been silent for `SILENCE_S` the answer is None (`gave_up`).
+        """
         key = (model, version, name)
         belief = self._beliefs.get(key)
         now = self._clock.monotonic()
         if belief is not None and belief.checked_at and now - belief.checked_at < RECHECK_S:
             return belief.reference
         try:
-            async with asyncio.timeout(PATIENCE_S):
-                reference = await self._ask(key, belief)
+            reference = await self._answer(self._ask(key, belief))
         except NotFound:
             reference = None
-        except (VedetteError, TimeoutError):
+        except Unavailable:
+            if belief is None and not self.gave_up:
+                raise
+            if belief is None:
+                return None
+            reference = belief.reference  # believed a while longer
+        except VedetteError:
             reference = belief.reference if belief else None
         self._beliefs[key] = _Belief(reference, now or 1e-9)
         return reference
@@ -245,8 +329,13 @@ class References:
 
     async def graph(self, version: ModelVersion) -> Path | None:
         """The folder with the version's verified files; None when they are not here and cannot be had."""
+        async with self._fetching:
+            return await self._fetched(version)
+
+    async def _fetched(self, version: ModelVersion) -> Path | None:
         folder = self._folder / version.digest
-        if folder.is_dir():
+        with contextlib.suppress(OSError):
+            self._touch(folder)
             return folder
         draft = self._folder / f".{version.digest}"
         try:
@@ -254,10 +343,26 @@ class References:
             async with asyncio.timeout(60.0):
                 await self._registry.fetch(version, draft)
             await asyncio.to_thread(draft.rename, folder)
+            self._touch(folder)
         except (VedetteError, TimeoutError, OSError) as error:
             log.warning("the model could not be fetched", extra={"reason": str(error)})
             return None
         return folder
+
+    def _touch(self, folder: Path) -> None:
+        """Its age is the time since its last use."""
+        now = self._clock.time()
+        os.utime(folder, (now, now))
+
+    def sweep(self, now: float) -> int:
+        """Remove files of models that are not deployed and were not used for a day; returns how many models. Blocks."""
+        deployed = {digest for serving in list(self._endpoints.values()) for digest in serving.digests}
+        gone = 0
+        for folder in self._folder.iterdir() if self._folder.is_dir() else ():
+            if folder.name not in deployed and now - folder.stat().st_mtime > MODELS_KEPT_S:
+                shutil.rmtree(folder, ignore_errors=True)
+                gone += 1
+        return gone
 
 
 def read_reference(baseline: Baseline, files: dict[str, bytes]) -> Reference:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from vedette.core.metrics import Metrics
 from vedette.core.monitors import Execution
+from vedette.monitor.subjects import subject
 
 MAX_FEATURES = 200
 """Features of one monitor and check that have gauges of their own."""
@@ -26,7 +27,8 @@ class Scores:
         if execution.segment:
             return
         for result in execution.results:
-            known = self._features.setdefault((execution.monitor, result.check), set())
+            check = subject(result)
+            known = self._features.setdefault((execution.monitor, check), set())
             if result.feature not in known:
                 if len(known) >= MAX_FEATURES:
                     continue
@@ -35,7 +37,7 @@ class Scores:
                 "monitor": execution.monitor,
                 "endpoint": execution.endpoint,
                 "variant": execution.variant,
-                "check": result.check,
+                "check": check,
                 "feature": result.feature,
             }
             self._metrics.gauge("vedette_monitor_state", **labels).set(_STATES[result.outcome])

@@ -48,6 +48,14 @@ class Segments:
             yield OTHER, np.sort(np.concatenate(rest))
 
 
+def rows_in(values: Sequence[str], value: str, column: Array) -> NDArray[np.bool_]:
+    """Which rows are in a feature's segment of this name; `values` are those that have one of their own."""
+    names, codes = named_values(column)
+    inside = [name not in values if value == OTHER and OTHER not in values else name == value for name in names]
+    found: NDArray[np.bool_] = np.array(inside, np.bool_)[codes]
+    return found
+
+
 def named_values(column: Array) -> tuple[list[str], NDArray[np.intp]]:
     """The distinct values by name, and of each row which one it has."""
     if column.dtype == object:

@@ -83,7 +83,12 @@ def build(config: MonitorSettings, ports: MonitorPorts) -> Service:
         labels,
         Alerts(store, clock=clock),
         Webhooks(store, guard, clock=clock),
-        Baselines(ports.baselines, folder=folder / "uploads", max_bytes=config.max_baseline_bytes),
+        Baselines(
+            ports.baselines,
+            folder=folder / "uploads",
+            max_bytes=config.max_baseline_bytes,
+            graph=references.graph,
+        ),
         reports,
     )
     announcements = AnnouncementReader(ports.stream, store, clock=clock, repeat_s=config.repeat_s)
@@ -181,7 +186,7 @@ def _upkeep(
         clock=ports.clock,
         metrics=ports.metrics,
         retention=Retention(config.execution_retention_s, config.label_horizon_s),
-        files=(lambda: files.sweep(ports.clock.time()),),
+        files=(lambda: files.sweep(ports.clock.time()), lambda: references.sweep(ports.clock.time())),
     )
 
 
@@ -242,7 +247,6 @@ class _Life:
         for task in (*self._consumers, *self._tasks):
             task.cancel()
         await asyncio.gather(*self._consumers, *self._tasks, return_exceptions=True)
-        self.executions.close()
         await asyncio.to_thread(self._ports.store.close)
         await self._ports.stream.close()
         await self._ports.registry.close()
