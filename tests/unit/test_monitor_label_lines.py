@@ -46,6 +46,7 @@ def test_labels_are_read(line: bytes, value: str) -> None:
         b'{"id": "' + b"i" * (MAX_ID + 1) + b'", "label": 1}', b'{"id": "a\\u0000b", "label": 1}',
         b'{"id": "x", "label": "' + b"l" * 1_001 + b'"}', b"[" * 100_000, b"\xff\xfe",
         b'{"id": "x", "label": [' + b",".join([b"1"] * (MAX_ROWS + 1)) + b"]}",
+        sagemaker("a\rb", "CSV"), sagemaker("x" * 200_000, "CSV"),
         sagemaker("", "CSV"), sagemaker("1", "BASE64"), sagemaker(None, "CSV"), sagemaker("{", "JSON"),
         b'{"groundTruthData": 1, "eventMetadata": {"eventId": "x"}}',
         b'{"groundTruthData": {"data": "1", "encoding": "CSV"}, "eventMetadata": []}',

@@ -34,7 +34,7 @@ def read_labels(lines: bytes, *, at: float) -> tuple[list[Label], int, str]:
             continue
         try:
             labels.append(_label(line, at))
-        except (InvalidArgument, msgspec.MsgspecError, UnicodeError, RecursionError) as error:
+        except (InvalidArgument, msgspec.MsgspecError, csv.Error, UnicodeError, RecursionError) as error:
             why = why or f"line {number}: {error}"[:300]
             refused += 1
     return labels, refused, why
