@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from vedette.core.errors import DeadlineExceeded, Internal, InvalidArgument, NotFound, VedetteError
+from vedette.core.errors import DeadlineExceeded, Internal, InvalidArgument, NotFound, Unavailable, VedetteError
 from vedette.core.metrics import NoMetrics
 from vedette.monitor.reports import Reports, ReportSettings, Samples
 
@@ -75,6 +75,18 @@ async def test_a_child_that_fails_is_an_error_with_no_inner_text(tmp_path: Path,
         await reports(tmp_path).draw("e1")
     assert "Traceback" not in failure.value.message
     assert str(tmp_path) not in failure.value.message
+
+
+async def test_a_full_disk_is_told_as_such(tmp_path: Path, monkeypatch) -> None:
+    """To whoever asks for a report; what is offered later is drawn all the same, and nothing is left behind."""
+
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device", str(tmp_path))
+
+    monkeypatch.setattr("vedette.monitor.reports._write_samples", full)
+    with pytest.raises(Unavailable, match=r"drawn: No space left on device$"):
+        await reports(tmp_path).draw("e1")
+    assert list(tmp_path.iterdir()) == []  # noqa: ASYNC240
 
 
 @pytest.mark.parametrize("name", ["e2.html", "../e1.html", "e1.txt", "e1", ".html", "a/b.html", "%2e%2e.html"])

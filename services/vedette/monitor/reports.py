@@ -26,7 +26,7 @@ from typing import Any
 
 import numpy as np
 
-from vedette.core.errors import DeadlineExceeded, Internal, NotFound, Overloaded, VedetteError
+from vedette.core.errors import DeadlineExceeded, Internal, NotFound, Overloaded, Unavailable, VedetteError
 from vedette.core.metrics import Metrics
 from vedette.core.models import check_name
 from vedette.core.tensors import Array
@@ -115,6 +115,7 @@ class Reports:
             NotFound: no such execution, or its sample is not kept any more, or there is no baseline.
             Overloaded: too many people wait already.
             DeadlineExceeded, Internal: the child took too long, or failed.
+        Unavailable: there is no room for it on the disk, or no process could be started.
         """
         target = self._file(execution)
         if self._one.locked() and self._waiting.qsize() >= _WAITING:
@@ -122,7 +123,10 @@ class Reports:
         async with self._one:
             if not target.exists():
                 samples = await self._samples(execution)
-                await self._drawn(samples, target)
+                try:
+                    await self._drawn(samples, target)
+                except OSError as error:
+                    raise Unavailable(f"the report could not be drawn: {error.strerror}") from error
                 self._count("drawn")
                 await asyncio.to_thread(self._let_go)
         return f"/reports/{target.name}"
@@ -168,7 +172,8 @@ class Reports:
                     os.killpg(process.pid, signal.SIGKILL)
                 await process.wait()
         if process.returncode != 0 or not await asyncio.to_thread((folder / "report.html").exists):
-            log.error("drawing a report failed", extra={"status": process.returncode, "said": said[-2000:].decode()})
+            extra = {"status": process.returncode, "said": said[-2000:].decode(errors="replace")}
+            log.error("drawing a report failed", extra=extra)
             raise Internal("the report could not be drawn; see the log of the monitor")
 
     def _let_go(self) -> None:
