@@ -342,6 +342,7 @@ def shown_at(lines: list[Line], width: int) -> list[str]:
 def test_the_table_is_good_to_read(width: int) -> None:
     """Bars grow with the worst score, oldest first; what moved stands below; nothing is wider than the terminal."""
     windows = [execution(5, 0.9), execution(4, 0.31), execution(3, 0.29), execution(2, 0.01)]
+    windows.append(execution(1, results=(CheckResult("drift", "age", "ok", 0.9, 0.3),)))  # far, but of too few rows
     windows += [execution(1, results=(), reason="no requests"), execution(0, status=ExecutionStatus.FAILED, results=())]
     alerts = [
         Alert(f"a{i}", "m", "e", "A", "", "drift", f"feature {i}", state, START, START, value=1 - i / 99, threshold=0.3)
@@ -351,7 +352,7 @@ def test_the_table_is_good_to_read(width: int) -> None:
     shown = shown_at([Line(Monitor("m", "e"), windows, 57, alerts), Line(waiting, [], 0, [])], width)
     assert max(map(len, shown)) <= width
     row = next(line for line in shown if line.startswith(" m "))
-    assert "!·▁▄▅█" in row
+    assert "!·▄▁▄▅█" in row
     assert row.split()[-1:] == ["firing"]
     assert row.split()[-2] == "14"
     text = "\n".join(shown)
