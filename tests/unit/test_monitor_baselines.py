@@ -7,6 +7,7 @@ import json
 import signal
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -15,6 +16,7 @@ from vedette.core.models import Signature, TensorSpec
 from vedette.core.monitors import CONSTRAINTS_FILE, PROFILE_FILE, STATISTICS_FILE
 from vedette.monitor import baselines as building
 from vedette.monitor.baselines import Baselines
+from vedette.monitor.measurement import Measurement
 from vedette.profiles import Profile
 from vedette.testing.registry import MemoryRegistry
 
@@ -74,11 +76,11 @@ async def test_data_without_header_is_taken_by_place(baselines: Baselines, regis
         (CSV, {"version": 2}, NotFound),
         (CSV, {"model": "../x"}, InvalidArgument),
         (CSV, {"name": ""}, InvalidArgument),
-        (CSV, {"target": "a"}, InvalidArgument),
+        (CSV, {"measurement": Measurement(target="a")}, InvalidArgument),
     ],
 )
 async def test_a_failure_leaves_nothing(
-    baselines: Baselines, registry: MemoryRegistry, tmp_path: Path, content: bytes, options: dict[str, str], error: type
+    baselines: Baselines, registry: MemoryRegistry, tmp_path: Path, content: bytes, options: dict[str, Any], error: type
 ) -> None:
     """Neither data nor half a baseline."""
     given = {"model": "m", "version": 1, "name": "n", "format": "csv", **options}

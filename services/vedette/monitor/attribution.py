@@ -17,9 +17,10 @@ from vedette.core.monitors import CheckResult
 from vedette.monitor.outcomes import PREDICTION, PROBABILITY, NotComparable, Predict
 from vedette.monitor.quality_documents import read_object
 from vedette.monitor.shapley import AGGREGATIONS, Attribution, shapley_values
+from vedette.ports.baselines import ANALYSIS_FILE
 from vedette.profiles.profile import Columns
 
-ANALYSIS_DOCUMENT = "analysis.json"
+ANALYSIS_DOCUMENT = ANALYSIS_FILE
 METHOD = "kernel_shap"
 """Clarify's name for the values, whichever way they are estimated."""
 SINGLE = "label0"

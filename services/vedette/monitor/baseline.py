@@ -12,6 +12,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Protocol
 
 import numpy as np
 
@@ -72,13 +73,26 @@ class BuiltBaseline:
     columns: int
 
 
+class Folding(Protocol):
+    """What is told the rows of the second pass, as windows have them."""
+
+    def fold(self, columns: Columns) -> None:
+        """Take in a chunk."""
+
+
 def build(
-    data: Dataset, signature: Signature, *, target: str = "", progress: Progress = lambda _rows, _pass: None
+    data: Dataset,
+    signature: Signature,
+    *,
+    target: str = "",
+    beside: Folding | None = None,
+    progress: Progress = lambda _rows, _pass: None,
 ) -> BuiltBaseline:
     """Read the data twice and write statistics, constraints and profile. Blocks.
 
     Args:
         target: the column of labels; empty: the signature's target, or `label`.
+        beside: told every chunk of the second pass as well.
         progress: called after every chunk.
 
     Raises:
@@ -92,7 +106,7 @@ def build(
         raise InvalidArgument("the data has no rows")
     _check_numbers(first)
     buckets = BucketCounts(first)
-    profile = _folded(data, expected, Layout.of(first), _told(progress, 2), buckets)
+    profile = _folded(data, expected, Layout.of(first), _told(progress, 2), *filter(None, (buckets, beside)))
     files = {
         STATISTICS_FILE: statistics_file(profile, buckets.counts),
         CONSTRAINTS_FILE: constraints_file(suggest(profile, without=expected.labels)),
@@ -198,13 +212,13 @@ def _folded(
     expected: ExpectedColumns,
     layout: Layout,
     told: Callable[[int], None],
-    buckets: BucketCounts | None = None,
+    *others: Folding,
 ) -> Profile:
     profile = Profile(layout)
     for columns in _read(data, expected, layout):
         profile.fold(columns)
-        if buckets is not None:
-            buckets.fold(columns)
+        for other in others:
+            other.fold(columns)
         told(profile.rows)
     return profile
 

@@ -13,18 +13,19 @@ import os
 import shutil
 import signal
 import sys
-from collections.abc import AsyncIterable, AsyncIterator
+from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 
 import msgspec
 
 from vedette.core.errors import DeadlineExceeded, Internal, InvalidArgument, Overloaded, error_from_code
-from vedette.core.models import Signature, check_name
-from vedette.core.monitors import CONSTRAINTS_FILE, PROFILE_FILE, STATISTICS_FILE, Baseline
+from vedette.core.models import ModelVersion, Signature, check_name
+from vedette.core.monitors import Baseline
 from vedette.monitor.baseline import expected_columns
 from vedette.monitor.baseline_child import Job, Result
 from vedette.monitor.datasets import FORMATS, disk_errors, spooled
+from vedette.monitor.measurement import Measurement
 from vedette.ports import baselines
 
 log = logging.getLogger(__name__)
@@ -35,11 +36,14 @@ _PASSED_ON = ("PATH", "LD_LIBRARY_PATH", "VIRTUAL_ENV", "PYTHONPATH", "TMPDIR")
 """All that the child sees of our environment."""
 
 Files = dict[str, bytes]
+Graph = Callable[[ModelVersion], Awaitable[Path | None]]
+"""Where the verified files of a version lie; None: they cannot be had now."""
 
 
 class Baselines:
     """Computes baselines; `folder` is where data lies meanwhile, `max_bytes` how much of it there may be.
 
+    `graph` gives the model itself, for predictions that the data does not hold; None: it is never asked.
     A build may take `memory_bytes` of address space and `timeout_s`; `MAX_WAITING` requests may wait for theirs.
     """
 
@@ -51,12 +55,14 @@ class Baselines:
         max_bytes: int,
         memory_bytes: int = 4 << 30,
         timeout_s: float = 3600.0,
+        graph: Graph | None = None,
     ) -> None:
         self._registry = registry
         self._folder = folder
         self._max_bytes = max_bytes
         self._memory_bytes = memory_bytes
         self._timeout_s = timeout_s
+        self._graph = graph
         self._turn = asyncio.Semaphore(1)
         self._asked = 0
 
@@ -75,13 +81,14 @@ class Baselines:
         *,
         format: str,
         chunks: AsyncIterable[bytes],
-        target: str = "",
+        measurement: Measurement | None = None,
     ) -> Baseline:
         """Compute the version's baseline of this name from the data, in place of one that was there.
 
         Raises:
             NotFound: there is no such version.
-            InvalidArgument: the data is no table of this format, or does not fit the version's signature.
+            InvalidArgument: the data is no table of this format, or does not fit the version's signature, or what
+                `measurement` demands cannot be measured on it.
             TooLarge: the data is over a limit.
             Overloaded: several baselines wait to be made. DeadlineExceeded: reading the data takes too long.
         """
@@ -89,9 +96,9 @@ class Baselines:
         check_name(name, "baseline name")
         if format not in FORMATS:
             raise InvalidArgument(f"format {format[:40]!r} is none of {', '.join(FORMATS)}")
-        signature = (await self._registry.version(model, version)).signature
+        of = await self._registry.version(model, version)
         async with self._place(), spooled(chunks, self._folder, max_bytes=self._max_bytes) as path, self._turn:
-            files, result = await self._built(path.parent, format, signature, target)
+            files, result = await self._built(path.parent, format, of, measurement or Measurement())
         return await self._registry.put_baseline(model, version, name, files, rows=result.rows, columns=result.columns)
 
     @asynccontextmanager
@@ -105,9 +112,23 @@ class Baselines:
         finally:
             self._asked -= 1
 
-    async def _built(self, folder: Path, format: str, signature: Signature, target: str) -> tuple[Files, Result]:
-        """Run the child over the folder's data."""
-        job = Job(format, signature, target, _names(signature), self._memory_bytes)
+    async def _built(
+        self, folder: Path, format: str, of: ModelVersion, measurement: Measurement
+    ) -> tuple[Files, Result]:
+        """The files that the child makes of the folder's data; the model is fetched only when that takes it."""
+        job = Job(format, of.signature, measurement, _names(of.signature), self._memory_bytes)
+        result = await self._done(folder, job)
+        if result.asks_model:
+            place = await self._graph(of) if self._graph is not None else None
+            job.model = str(place.absolute()) if place is not None else ""
+            result = await self._done(folder, job)
+        if result.left_out:
+            told = {"model": of.model, "version": of.version, "reason": result.left_out}
+            log.warning("the labelled rows of a baseline were not measured", extra=told)
+        return await asyncio.to_thread(_files, folder / "files"), result
+
+    async def _done(self, folder: Path, job: Job) -> Result:
+        """Run the child."""
         await asyncio.to_thread((folder / "job.json").write_bytes, msgspec.json.encode(job))
         said = await _run_child(folder, self._timeout_s)
         try:
@@ -117,7 +138,7 @@ class Baselines:
             raise Internal("the baseline could not be built; see the log of the monitor") from None
         if result.code:
             raise error_from_code(result.code, result.message)
-        return await asyncio.to_thread(_files, folder / "files"), result
+        return result
 
 
 async def _run_child(folder: Path, timeout_s: float) -> bytes:
@@ -143,7 +164,7 @@ async def _run_child(folder: Path, timeout_s: float) -> bytes:
 
 
 def _files(folder: Path) -> Files:
-    return {name: (folder / name).read_bytes() for name in (STATISTICS_FILE, CONSTRAINTS_FILE, PROFILE_FILE)}
+    return {file.name: file.read_bytes() for file in folder.iterdir()}
 
 
 def _names(signature: Signature) -> tuple[str, ...]:

@@ -16,8 +16,9 @@ from vedette.core.monitors import CheckResult
 from vedette.monitor.bias_metrics import FLIP_TEST, POST_TRAINING, PRE_TRAINING
 from vedette.monitor.facets import Facet
 from vedette.monitor.quality_documents import read_object
+from vedette.ports.baselines import ANALYSIS_FILE
 
-ANALYSIS_DOCUMENT = "analysis.json"
+ANALYSIS_DOCUMENT = ANALYSIS_FILE
 INFINITE = 2.348543e108
 
 _SECTIONS = {

@@ -102,6 +102,19 @@ def _finite(text: str) -> float:
     return number
 
 
+def facets_of(column: str, values: Sequence[bool | int | float | str], outcomes: Outcomes) -> tuple[Facet, ...]:
+    """Clarify's `value_or_threshold`: one number splits a continuous column, else every value is a facet.
+
+    Without values the facet stands for each value of its column.
+    """
+    found = outcomes.columns.get(column)
+    if found is not None and len(values) == 1 and not isinstance(values[0], bool | str):
+        known = found[present(found)]
+        if _is_continuous(known, len(set(known.tolist()))):
+            return (Facet(column, threshold=_finite(str(values[0]))),)
+    return tuple(Facet(column, value_text(value)) for value in values) or (Facet(column),)
+
+
 def expanded(facets: Sequence[Facet], *sources: Outcomes) -> tuple[Facet, ...]:
     """The same with each facet that stands for all values of its column replaced by those seen in `sources`.
 

@@ -16,15 +16,16 @@ from vedette.core.monitors import CheckResult
 from vedette.monitor import classification_metrics as classification
 from vedette.monitor.outcomes import ClassOutcomes, ProblemType
 from vedette.monitor.performance import LOWER_IS_BETTER, Performance, confusion_of, sweep_of
+from vedette.ports.baselines import MAX_MEASURED_BYTES, QUALITY_CONSTRAINTS_FILE, QUALITY_STATISTICS_FILE
 
-STATISTICS_DOCUMENT = "model_quality_statistics.json"
-CONSTRAINTS_DOCUMENT = "model_quality_constraints.json"
+STATISTICS_DOCUMENT = QUALITY_STATISTICS_FILE
+CONSTRAINTS_DOCUMENT = QUALITY_CONSTRAINTS_FILE
 """What the two are called among a baseline's files."""
 
 GREATER, LESS = "GreaterThanThreshold", "LessThanThreshold"
 _LEAST_ROWS = 200
 """Below it SageMaker tells no standard deviation."""
-_MOST_BYTES = 4 << 20
+_MOST_BYTES = MAX_MEASURED_BYTES
 
 _STEMS: dict[ProblemType, str] = {
     "Regression": "regression",

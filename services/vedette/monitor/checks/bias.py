@@ -10,7 +10,7 @@ from typing import ClassVar
 from vedette.core.errors import InvalidArgument, VedetteError
 from vedette.core.monitors import CheckResult
 from vedette.monitor.bias import POST_TRAINING, PRE_TRAINING, FacetTable, answers_of, table_of
-from vedette.monitor.bias_documents import ANALYSIS_DOCUMENT, bounded, constraint, feature_of, read_analysis
+from vedette.monitor.bias_documents import ANALYSIS_DOCUMENT, FacetBias, bounded, constraint, feature_of, read_analysis
 from vedette.monitor.evidence import Evidence
 from vedette.monitor.facets import Facet, expanded, parse_facets
 from vedette.monitor.outcomes import Outcomes, Roles
@@ -36,7 +36,7 @@ class _Allowed:
 class Bias(Roles):
     """Compares each bias metric of each facet with the baseline's: farther from 0 is a violation.
 
-    The baseline's values are those of its `analysis.json` in Clarify's schema; without that file they are
+    The baseline's values are those of its `analysis.json` in Clarify's schema; where it has none they are
     measured on the reference rows. Chance is allowed for as Clarify does it, by a normal bootstrap interval: the
     interval around the live value, `standard_errors` wide on either side, must lie wholly outside the range from
     -|baseline| to |baseline|; where the baseline's own rows are at hand, their error widens it. The plain rule
@@ -82,8 +82,8 @@ class Bias(Roles):
 
     def _evaluate(self, evidence: Evidence) -> list[CheckResult]:
         live = window_of(evidence)
-        document = evidence.documents.get(ANALYSIS_DOCUMENT)
-        reference = reference_of(evidence, self) if document is None else None
+        document = read_analysis(evidence.documents.get(ANALYSIS_DOCUMENT, b"{}"))
+        reference = None if document else reference_of(evidence, self)
         sources = [source for source in (reference, live) if source is not None]
         reading = reading_of(self, evidence.signature, *sources)
         metrics = self.metrics or POST_TRAINING
@@ -93,7 +93,7 @@ class Bias(Roles):
             if reference is not None:
                 allowed = self._measured(self._table(reading, reference, facet, metrics), metrics)
             else:
-                allowed = _documented(document or b"", facet, metrics)
+                allowed = _documented(document, facet, metrics)
             results += self._compared(facet, table, allowed, metrics)
         return results
 
@@ -151,8 +151,7 @@ class Bias(Roles):
         return left_out(self.name, why, feature=feature, kind=_KIND)
 
 
-def _documented(document: bytes, facet: Facet, metrics: Sequence[str]) -> _Allowed:
-    analysis = read_analysis(document)
+def _documented(analysis: Sequence[FacetBias], facet: Facet, metrics: Sequence[str]) -> _Allowed:
     found = {name: constraint(analysis, facet, name) for name in metrics}
     return _Allowed({name: value for name, value in found.items() if value is not None})
 
