@@ -96,7 +96,7 @@ class FeatureConstraints:
 
     @property
     def is_non_negative(self) -> bool:
-        """Whether a value below zero is a violation."""
+        """Whether the baseline had no value below zero. A fact for readers: none of the six checks looks at it."""
         return bool(self.num_constraints and self.num_constraints.is_non_negative)
 
 
