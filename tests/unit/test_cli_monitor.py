@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import pty
@@ -247,7 +248,7 @@ def test_what_cannot_be_meant_is_a_usage_error(run: Run, both: Addresses, argume
         (["monitor", "ground-truth", "e", "bad.jsonl"], "no line is a label"),
         (["alert", "ack", "none"], "none"),
         (["alert", "unsilence", "none"], "none"),
-        (["webhook", "create", "w", "http://10.0.0.1/x"], "private"),
+        (["webhook", "create", "w", "http://[fd00::1]/x"], "private"),
         (["webhook", "rotate", "none"], "none"),
         (["webhook", "redeliver", "none"], "none"),
         (["baseline", "create", "m:1", "nothing.csv"], "no such file"),
@@ -332,9 +333,8 @@ def execution(number: int, score: float = 0.0, **changes: object) -> Execution:
 
 def shown_at(lines: list[Line], width: int) -> list[str]:
     """What a terminal of this width shows."""
-    console = Console(width=width, record=True, file=Path(os.devnull).open("w", encoding="utf-8"))  # noqa: SIM115
+    console = Console(width=width, record=True, file=io.StringIO())
     console.print(drawn(lines, START + 100))
-    console.file.close()
     return console.export_text().splitlines()
 
 

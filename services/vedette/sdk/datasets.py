@@ -82,7 +82,7 @@ def _columns(data: Any) -> dict[str, Sequence[Any]]:
         return {str(name): data[name].tolist() for name in data.columns}
     if not isinstance(data, Mapping):
         raise InvalidArgument("reference data is a path, a DataFrame or a mapping of columns")
-    columns = {}
+    columns: dict[str, Sequence[Any]] = {}
     for name, values in data.items():
         if not isinstance(values, Iterable) or isinstance(values, str | bytes):
             raise InvalidArgument(f"column {str(name)!r} is no sequence of values")
