@@ -150,7 +150,7 @@ def test_a_whole_life_of_a_webhook(client: vedette.Client) -> None:
     changed = client.webhooks.update("ops", enabled=True, headers={}, url=f"{HOOK}/2")
     assert (changed.headers, changed.url) == ({}, f"{HOOK}/2")
     with pytest.raises(InvalidArgument):
-        client.webhooks.update("ops", url="http://10.0.0.1/")
+        client.webhooks.update("ops", url="http://[fd00::1]/")
     sent = client.webhooks.test("ops")
     assert [each.id for each in client.webhooks.deliveries(webhook="ops")] == [sent.id]
     assert list(client.webhooks.deliveries(state=DeliveryState.DELIVERED)) == []
