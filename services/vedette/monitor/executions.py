@@ -392,7 +392,7 @@ def _in_thread(work: Callable[[], Execution]) -> asyncio.Future[Execution]:
         failure: Exception | None = None
         try:
             result = work()
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 - raised again where it is waited for
             failure = error
         with contextlib.suppress(RuntimeError):  # the loop has ended
             loop.call_soon_threadsafe(settle, result, failure)

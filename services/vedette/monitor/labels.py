@@ -9,8 +9,8 @@ from __future__ import annotations
 import asyncio
 import logging
 import threading
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 
 import msgspec
 import numpy as np
@@ -140,10 +140,13 @@ class Labels:
         counts = await asyncio.to_thread(self._accept, endpoint, lines)
         if counts["joined"]:
             self._reopened()
+        self._count(endpoint, counts)
+        return counts
+
+    def _count(self, endpoint: str, counts: Mapping[str, int]) -> None:
         for outcome, count in counts.items():
             if count:
                 self._metrics.counter("vedette_monitor_labels_total", endpoint=endpoint, outcome=outcome).inc(count)
-        return counts
 
     def _accept(self, endpoint: str, lines: bytes) -> dict[str, int]:
         now = self._clock.time()
@@ -157,12 +160,32 @@ class Labels:
             watched = bool(tx.monitors(limit=1, endpoint=endpoint)[0])
             known = tx.labels(endpoint, {label.id for label in labels})
             news = [label for label in labels if label.id not in known or known[label.id].value != label.value]
-            tx.put_labels(endpoint, news, keep=self._limits.labels)
             found, _ = self._index.find(tx, endpoint, [label.id for label in labels])
+            joined = {label.id for label, here in zip(labels, found.tolist()) if here}
+            joined |= {each for each, label in known.items() if label.joined}
+            news = [replace(label, joined=label.id in joined) for label in news]
+            tx.put_labels(endpoint, news, keep=self._limits.labels)
+            tx.join_labels(endpoint, joined - {label.id for label in news})
             tx.reopen(self._index.find(tx, endpoint, [label.id for label in news])[1], at=now)
         counts["joined"] = int(np.count_nonzero(found))
         counts["waiting" if watched else "unknown"] = len(labels) - counts["joined"]
         return counts
+
+    def settle(self, before: float) -> None:
+        """Look again at labels that wait: some have met their prediction; others came `before`, and never will. Blocks.
+
+        Call it just before those are dropped from the store: each is counted once.
+        """
+        with self._store.read() as snapshot:
+            endpoints = snapshot.labelled_endpoints()
+        for endpoint in endpoints:
+            with self._store.transaction() as tx:
+                waiting = tx.waiting_labels(endpoint)
+                found, _ = self._index.find(tx, endpoint, list(waiting))
+                joined = {each for each, here in zip(waiting, found.tolist()) if here}
+                lost = {each for each, at in waiting.items() if at < before} - joined
+                tx.join_labels(endpoint, joined | lost)  # so that none is told of again
+            self._count(endpoint, {"joined": len(joined), "unknown": len(lost)})
 
     async def follow(self, stream: EventStream) -> None:
         """Take what comes by the stream, until cancelled: the message's key is the endpoint, its value the lines."""

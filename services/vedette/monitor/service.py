@@ -76,7 +76,7 @@ def build(config: MonitorSettings, ports: MonitorPorts) -> Service:
     intake = _intake(config, ports, references, index, sealed=executions.wake)
     labels = _labels(config, ports, index, executions)
     monitors = Monitors(store, references, clock=clock, scores=executions.scores, changed=intake.refresh)
-    upkeep = _upkeep(config, ports, references, monitors, index, files)
+    upkeep = _upkeep(config, ports, references, monitors, index, labels, files)
     desk = Desk(
         monitors,
         Results(store, references, clock=clock),
@@ -174,6 +174,7 @@ def _upkeep(
     references: References,
     monitors: Monitors,
     index: PredictionIndex,
+    labels: Labels,
     files: ExecutionFolder,
 ) -> Upkeep:
     return Upkeep(
@@ -182,6 +183,7 @@ def _upkeep(
         references,
         monitors,
         index,
+        labels,
         AlertUpkeep(ports.store, clock=ports.clock, metrics=ports.metrics),
         clock=ports.clock,
         metrics=ports.metrics,

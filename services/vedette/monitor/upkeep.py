@@ -17,7 +17,7 @@ from vedette.core.ports import EventStream
 from vedette.monitor.alert_upkeep import AlertUpkeep
 from vedette.monitor.desk import Monitors
 from vedette.monitor.intake import GROUP, TOPIC, all_monitors
-from vedette.monitor.labels import PredictionIndex
+from vedette.monitor.labels import Labels, PredictionIndex
 from vedette.monitor.references import References
 from vedette.ports.monitors import MonitorStore
 
@@ -46,6 +46,7 @@ class Upkeep:
         references: References,
         monitors: Monitors,
         index: PredictionIndex,
+        labels: Labels,
         alerts: AlertUpkeep,
         *,
         clock: Clock,
@@ -59,6 +60,7 @@ class Upkeep:
         self._references = references
         self._monitors = monitors
         self._index = index
+        self._labels = labels
         self._alerts = alerts
         self._clock = clock
         self._metrics = metrics
@@ -105,6 +107,7 @@ class Upkeep:
 
     def _sweep(self) -> None:
         now, kept = self._clock.time(), self._retention
+        self._labels.settle(now - kept.labels_s)
         with self._store.transaction() as tx:
             gone = tx.forget(
                 executions_before=now - kept.executions_s,

@@ -77,6 +77,8 @@ class Label:
     """As JSON text."""
     at: float
     """When it was accepted, seconds since the epoch."""
+    joined: bool = False
+    """Whether its prediction was found; until then it waits."""
 
 
 class MonitorSnapshot(Protocol):
@@ -140,6 +142,12 @@ class MonitorSnapshot(Protocol):
 
     def label_count(self, endpoint: str) -> int: ...
 
+    def labelled_endpoints(self) -> list[str]:
+        """Those that labels are kept of, by name."""
+
+    def waiting_labels(self, endpoint: str) -> dict[str, float]:
+        """Ids of the labels whose prediction was not found, and when each was accepted."""
+
     def reopened(self, limit: int) -> list[WindowKey]:
         """Windows that late labels have re-opened, longest waiting first."""
 
@@ -188,6 +196,9 @@ class MonitorTransaction(MonitorSnapshot, Protocol):
 
     def put_labels(self, endpoint: str, labels: Sequence[Label], *, keep: int) -> None:
         """Insert or replace by id; beyond `keep` of an endpoint those accepted first are dropped."""
+
+    def join_labels(self, endpoint: str, ids: Collection[str]) -> None:
+        """The predictions of these labels were found; ids without a label are left out."""
 
     def reopen(self, keys: Iterable[WindowKey], *, at: float) -> None:
         """Mark windows to be evaluated again; one that is marked keeps its place."""

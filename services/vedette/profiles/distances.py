@@ -19,6 +19,7 @@ from vedette.core.errors import InvalidArgument
 from vedette.profiles.bins import Bins
 from vedette.profiles.categories import Categories
 from vedette.profiles.column import ColumnProfile
+from vedette.profiles.layout import column_layout
 from vedette.profiles.quantiles import Quantiles
 
 Floats = NDArray[np.float64]
@@ -192,9 +193,12 @@ def deequ_robust(distance: float, first_rows: int, second_rows: int) -> float:
 def binned(baseline: ColumnProfile, window: ColumnProfile) -> tuple[Floats, Floats]:
     """Counts of both in the bins of the window's layout, with the values below first and those above last.
 
-    The baseline's are exact when it was folded over the same edges, else from its sketch.
+    The baseline's are exact when it was folded over the same edges, else from its sketch; so are those of a window
+    that was opened before there was a baseline, in the bins that it would have had.
     """
     edges = window.bins.edges
+    if not len(edges):
+        edges = np.array(column_layout(baseline).edges, np.float64)
     return _bin_counts(baseline, edges), _bin_counts(window, edges)
 
 

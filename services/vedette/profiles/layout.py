@@ -45,10 +45,11 @@ class Layout:
     @staticmethod
     def of(profile: Profile) -> Layout:
         """The layout under which windows are comparable with `profile`; what its own layout fixes stays as it is."""
-        return Layout({name: _column(column) for name, column in profile.columns.items()})
+        return Layout({name: column_layout(column) for name, column in profile.columns.items()})
 
 
-def _column(column: ColumnProfile) -> ColumnLayout:
+def column_layout(column: ColumnProfile) -> ColumnLayout:
+    """How values are counted that are comparable with this column's."""
     if column.layout.edges or column.layout.categories:
         return column.layout
     if column.kind == "text":

@@ -136,6 +136,13 @@ class MemoryMonitorSnapshot:
     def labels(self, endpoint: str, ids: Collection[str]) -> dict[str, Label]:
         return {each: self._state.labels[endpoint, each] for each in ids if (endpoint, each) in self._state.labels}
 
+    def labelled_endpoints(self) -> list[str]:
+        return sorted({owner for owner, _ in self._state.labels})
+
+    def waiting_labels(self, endpoint: str) -> dict[str, float]:
+        mine = (label for (owner, _), label in self._state.labels.items() if owner == endpoint)
+        return {label.id: label.at for label in mine if not label.joined}
+
     def label_count(self, endpoint: str) -> int:
         return sum(owner == endpoint for owner, _ in self._state.labels)
 
@@ -239,6 +246,12 @@ class MemoryMonitorTransaction(MemoryMonitorSnapshot):
         mine = [label for (owner, _), label in self._state.labels.items() if owner == endpoint]
         for old in sorted(mine, key=lambda label: (label.at, label.id))[: max(0, len(mine) - keep)]:
             del self._state.labels[endpoint, old.id]
+
+    def join_labels(self, endpoint: str, ids: Collection[str]) -> None:
+        for each in ids:
+            label = self._state.labels.get((endpoint, each))
+            if label is not None:
+                self._state.labels[endpoint, each] = replace(label, joined=True)
 
     def reopen(self, keys: Iterable[WindowKey], *, at: float) -> None:
         for key in keys:

@@ -20,6 +20,7 @@ from sqlalchemy import (
     String,
     Table,
     Text,
+    false,
 )
 from sqlalchemy.types import TypeEngine
 
@@ -141,6 +142,7 @@ labels = Table(
     Column("id", free(), nullable=False),
     Column("value", Text, nullable=False),
     Column("at", Float, nullable=False),
+    Column("joined", Boolean, nullable=False, server_default=false()),
     PrimaryKeyConstraint("endpoint", "id"),
     Index("ix_labels_at", "endpoint", "at"),
 )

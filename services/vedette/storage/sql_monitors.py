@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import asdict
 from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, Table, and_, delete, exists, func, insert, or_, select, update
@@ -144,8 +145,17 @@ class SqlMonitorSnapshot:
             some = wanted[first : first + _AT_ONCE]
             query = select(labels).where(labels.c.endpoint == endpoint, labels.c.id.in_(some))
             for row in self._connection.execute(query):
-                found[row.id] = Label(row.id, row.value, row.at)
+                found[row.id] = Label(row.id, row.value, row.at, row.joined)
         return found
+
+    def labelled_endpoints(self) -> list[str]:
+        return list(
+            self._connection.execute(select(labels.c.endpoint).distinct().order_by(labels.c.endpoint)).scalars()
+        )
+
+    def waiting_labels(self, endpoint: str) -> dict[str, float]:
+        query = select(labels.c.id, labels.c.at).where(labels.c.endpoint == endpoint, labels.c.joined.is_(False))
+        return {row.id: row.at for row in self._connection.execute(query)}
 
     def label_count(self, endpoint: str) -> int:
         return self._count(labels, labels.c.endpoint == endpoint)
@@ -254,7 +264,7 @@ class SqlMonitorTransaction(SqlMonitorSnapshot):
 
     def put_labels(self, endpoint: str, new: Sequence[Label], *, keep: int) -> None:
         latest = {label.id: label for label in new}
-        values = [{"endpoint": endpoint, "id": each.id, "value": each.value, "at": each.at} for each in latest.values()]
+        values = [{"endpoint": endpoint, **asdict(each)} for each in latest.values()]
         document([(value["id"], value["value"]) for value in values])
         ids = list(latest)
         for first in range(0, len(ids), _AT_ONCE):
@@ -265,6 +275,12 @@ class SqlMonitorTransaction(SqlMonitorSnapshot):
             of_endpoint = select(labels.c.id).where(labels.c.endpoint == endpoint)
             oldest = of_endpoint.order_by(labels.c.at, labels.c.id).limit(surplus)
             self._delete(labels, labels.c.endpoint == endpoint, labels.c.id.in_(oldest))
+
+    def join_labels(self, endpoint: str, ids: Collection[str]) -> None:
+        wanted = list(ids)
+        for first in range(0, len(wanted), _AT_ONCE):
+            some = labels.c.id.in_(wanted[first : first + _AT_ONCE])
+            self._connection.execute(update(labels).where(labels.c.endpoint == endpoint, some).values(joined=True))
 
     def reopen(self, keys: Iterable[WindowKey], *, at: float) -> None:
         marked = [key for key in dict.fromkeys(keys) if not self._has(reopened, *_same(reopened, key))]

@@ -259,6 +259,23 @@ class MonitorStoreContract:
                 tx.put_labels("e", [Label("\ud800", "1", 1.0)], keep=10)
             assert tx.label_count("f") == 1
 
+    def test_labels_wait_until_they_are_joined(self, store: MonitorStore) -> None:
+        """Of one endpoint; a label that is put again says itself whether it was."""
+        with store.transaction() as tx:
+            assert tx.labelled_endpoints() == []
+            tx.put_labels("f", [Label("a", "1", 1.0)], keep=9)
+            tx.put_labels("e", [Label("a", "1", 1.0), Label("b", "1", 2.0), Label("c", "1", 3.0, joined=True)], keep=9)
+            assert tx.waiting_labels("e") == {"a": 1.0, "b": 2.0}
+            tx.join_labels("e", ["a", "nobody", *map(str, range(1_200))])
+            assert tx.labels("e", ["a"])["a"].joined
+        with store.transaction() as tx:
+            tx.put_labels("e", [Label("c", "0", 4.0)], keep=9)
+        with store.read() as snapshot:
+            assert snapshot.labelled_endpoints() == ["e", "f"]
+            assert snapshot.waiting_labels("e") == {"b": 2.0, "c": 4.0}
+            assert snapshot.waiting_labels("f") == {"a": 1.0}
+            assert snapshot.waiting_labels("g") == {}
+
     def test_reopened_windows_wait_in_line(self, store: MonitorStore) -> None:
         """One that waits already keeps its place."""
         with store.transaction() as tx:
