@@ -163,7 +163,8 @@ class Reports:
             start_new_session=True,
         )
         try:
-            _, said = await asyncio.wait_for(process.communicate(), self._settings.timeout_s)
+            async with asyncio.timeout(self._settings.timeout_s):  # wait_for may swallow a cancellation
+                _, said = await process.communicate()
         except TimeoutError:
             raise DeadlineExceeded(f"drawing the report took over {self._settings.timeout_s:g} s") from None
         finally:
