@@ -32,7 +32,7 @@ PROGRAMS = {
     "vedette --help": ["-m", "vedette", "--help"],
     "import vedette; vedette.Client": ["-c", "import vedette; vedette.Client"],
 }
-SERVICES = ("registry", "inference")
+SERVICES = ("registry", "inference", "monitor")
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,16 +54,15 @@ def program(arguments: list[str]) -> tuple[float, float]:
 def service(name: str, data: Path) -> tuple[float, float]:
     """Seconds until a service with nothing deployed is ready, and the memory of its processes in MB.
 
-    Inference waits for its registry to be ready, so one is started before the clock is.
+    The others wait for their registry to be ready, so one is started before the clock is.
     """
     with tempfile.TemporaryDirectory(dir=data) as folder:
         env = _settings(Path(folder))
-        others = [_start(other, env) for other in SERVICES[: SERVICES.index(name)]]
-        for other in SERVICES[: SERVICES.index(name)]:
-            _wait_ready(other, Path(folder))
+        others = [] if name == "registry" else [_start("registry", env)]
         if others:
+            _wait_ready("registry", Path(folder))
             run = json.loads((Path(folder) / "run" / "registry.json").read_text())
-            env["VEDETTE_INFERENCE__REGISTRY_ADDRESS"] = run["grpc"]
+            env[f"VEDETTE_{name.upper()}__REGISTRY_ADDRESS"] = run["grpc"]
         begun = time.perf_counter()
         process = _start(name, env)
         _wait_ready(name, Path(folder))
