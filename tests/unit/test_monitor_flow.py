@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections.abc import AsyncIterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -10,17 +11,19 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.monitor_rig import START, Rig, baseline_files, short, watching
+from tests.monitor_rig import START, Rig, Seen, baseline_files, short, watching
 from tests.unit.capture_batches import SIGNATURE, batch, message
 
 from vedette.core.alerts import AlertState
 from vedette.core.errors import Unavailable
 from vedette.core.events import Message
 from vedette.core.monitors import CheckSettings, ExecutionStatus, MonitorStatus
-from vedette.monitor import evaluation, intake
+from vedette.monitor import intake
 from vedette.monitor.checks.drift import Drift
+from vedette.monitor.checks.model_quality import ModelQuality
 from vedette.monitor.labels import outcomes_of
 from vedette.ports.monitors import WindowKey
+from vedette.storage.sqlite_stream import SqliteEventStream
 
 DRIFT = (CheckSettings("drift"),)
 OK, VIOLATED, FAILED = "Completed", "CompletedWithViolations", "Failed"
@@ -129,28 +132,76 @@ async def test_a_check_that_raises_fails_alone(rig: Rig, monkeypatch: pytest.Mon
     assert {result.check for result in found.results} == {"ks"}
 
 
-async def test_an_evaluation_that_hangs_is_given_up(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The result says so, and the next window is evaluated."""
-    release = asyncio.Event()
-    loop = asyncio.get_running_loop()
-    real = evaluation.evaluate
+async def test_a_check_that_hangs_takes_down_only_its_own_windows_answer(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its window fails and names it; later ones are evaluated without it, in time, until its thread has ended."""
+    release = threading.Event()
+    real = Drift.evaluate
 
-    def hangs(case: Any, now: float) -> Any:
-        if case.state.key.start == START:
-            asyncio.run_coroutine_threadsafe(release.wait(), loop).result(30)
-        return real(case, now)
+    def hangs(self: Drift, evidence: Any) -> Any:
+        release.wait(30)
+        return real(self, evidence)
 
-    monkeypatch.setattr(evaluation, "evaluate", hangs)
-    await rig.begin(watching(checks=DRIFT))
+    monkeypatch.setattr(Drift, "evaluate", hangs)
+    await rig.begin(watching(checks=(CheckSettings("drift"), CheckSettings("ks"))))
     rig.executions._limits = replace(rig.executions._limits, timeout_s=0.2)
+    for start in range(0, 50, 10):
+        await rig.traffic(start)
+    await rig.read()
+    found = rig.results()
+    assert [each.status.value for each in found] == [FAILED] * 4
+    assert found[0].reason == "check 'drift' took longer than 0.2 s"
+    later = "check 'drift' was not begun: it has not ended in an earlier window"
+    assert [each.reason for each in found[1:]] == [later] * 3
+    assert all({result.check for result in each.results} == {"ks"} for each in found[1:])
+    assert list(rig.executions._hanging) == [("m", "drift")]
+    assert rig.executions.trouble == ""
+    release.set()
+    await asyncio.gather(*rig.executions._hanging.values())
+    await asyncio.sleep(0)
+    await rig.traffic(60)
+    await rig.read()
+    last = next(each for each in rig.results() if each.rows and each.start == START + 40)
+    assert (last.reason, {result.check for result in last.results}) == ("", {"drift", "ks"})
+
+
+async def test_three_checks_that_hang_are_trouble(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The service says so, and no longer once they have ended."""
+    release = threading.Event()
+    monkeypatch.setattr(Drift, "evaluate", lambda *_: release.wait(30) and [])
+    names = [f"m{number}" for number in range(3)]
+    await rig.begin(*(watching(name=name, checks=DRIFT) for name in names))
+    rig.executions._limits = replace(rig.executions._limits, timeout_s=0.05)
     await rig.traffic(0)
-    await rig.traffic(10)
     await rig.traffic(20)
     await rig.read()
+    assert rig.executions.trouble == "evaluations hang; restart the monitor"
     release.set()
-    found = short(rig.results())
-    assert found[0][3:] == (FAILED, 100, "the evaluation took longer than 0.2 s")
-    assert found[1][3] != FAILED or "took longer" in found[1][5]
+    await asyncio.gather(*rig.executions._hanging.values())
+    await asyncio.sleep(0)
+    assert rig.executions.trouble == ""
+
+
+async def test_a_revision_that_hangs_keeps_what_was_known(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also the second and third time: results stay, the revision grows, the reason tells."""
+    release = threading.Event()
+    await rig.begin(watching(checks=QUALITY))
+    await rig.traffic(0)
+    await rig.traffic(20)
+    await rig.read()
+    await rig.labels.accept("e", b'{"id": "p-000001", "label": 0}')
+    await rig.read()
+    before = rig.results()[0]
+    assert before.revision == 2
+    monkeypatch.setattr(ModelQuality, "evaluate", lambda *_: release.wait(30) and [])
+    rig.executions._limits = replace(rig.executions._limits, timeout_s=0.1)
+    await rig.labels.accept("e", b'{"id": "p-000002", "label": 0}')
+    await rig.read()
+    release.set()
+    after = rig.results()[0]
+    assert (after.revision, after.results) == (3, before.results)
+    assert after.reason == "check 'model_quality' took longer than 0.1 s"
 
 
 async def test_a_window_that_kills_the_monitor_fails_after_ten_deaths(rig: Rig) -> None:
@@ -375,6 +426,51 @@ async def test_segments_have_results_of_their_own(rig: Rig) -> None:
     segments = {each.segment: each.rows for each in rig.results() if each.start == START}
     assert set(segments) == {"", "sex=f", "sex=m"}
     assert segments["sex=f"] + segments["sex=m"] == segments[""] == 200
+
+
+async def test_late_labels_reopen_segments_too(rig: Rig) -> None:
+    """Each judged by its own labels, also the one that all other values share; a segment without a result has none."""
+    await rig.begin(watching(checks=QUALITY, segments=("sex", "age"), min_rows=5))
+    await rig.traffic(0, rows=200)
+    await rig.traffic(20)
+    await rig.read()
+    first = {each.segment: each for each in rig.results() if each.start == START}
+    assert {"", "sex=f", "sex=m", "age=other"} <= set(first)
+    lines = b"\n".join(b'{"id": "p-%06d", "label": %d}' % (number, number % 2) for number in range(200))
+    await rig.labels.accept("e", lines)
+    await rig.read()
+    after = {each.segment: each for each in rig.results() if each.start == START}
+    assert set(after) == set(first)
+    assert {each.revision for each in after.values()} == {2}
+    assert {segment: each.labels for segment, each in after.items()} == {
+        segment: each.rows for segment, each in after.items()
+    }
+    assert after["sex=f"].labels + after["sex=m"].labels == after[""].labels == 200
+    with rig.store.read() as snapshot:
+        assert snapshot.reopened(9) == []
+
+
+async def test_what_is_set_aside_and_damaged_is_counted_once(tmp_path: Path) -> None:
+    """By the stream that buries and skips it, whoever reads: captures and ground truth, and a damaged stretch."""
+    seen = Seen()
+    stream = SqliteEventStream(tmp_path / "stream", metrics=seen)
+    rig = await Rig(tmp_path, stream=stream, metrics=seen).know()
+    await rig.begin(watching(checks=DRIFT))
+    await rig.publish(Message("e", b"nonsense", "text/plain"))
+    await rig.traffic(0)
+    await rig.traffic(20)
+    await stream.publish("ground-truth", [Message("e", b"nonsense", "text/plain")])
+    await rig.read()
+    offset = await rig.labels.step(stream, 0, wait_s=0.0)
+    assert offset == 1
+    await rig.begin()
+    await rig.read()
+    name = "vedette_stream_dead_letters_total"
+    assert {key: value for key, value in seen.values.items() if key[0] == name} == {
+        (name, "captures", "monitor"): 1.0,
+        (name, "ground-truth", "monitor"): 1.0,
+    }
+    await stream.close()
 
 
 def test_the_signature_of_the_rig_is_the_one_that_batches_have() -> None:

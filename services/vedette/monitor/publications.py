@@ -52,6 +52,12 @@ class Publications:
                 await asyncio.to_thread(self._write, execution, monitor)
             except (VedetteError, OSError) as error:
                 log.warning("files of an execution were not written", extra={"reason": str(error)})
+            finally:
+                self._waiting.task_done()
+
+    async def settled(self) -> None:
+        """Wait until everything that was offered is written."""
+        await self._waiting.join()
 
     def _write(self, execution: Execution, monitor: Monitor) -> None:
         profile = self._profile(execution.id)
