@@ -157,6 +157,26 @@ def test_a_whole_life_of_a_webhook(run: Run) -> None:
     assert ok(run("webhook", "delete", "ops")) == "ops is deleted\n"
 
 
+def test_a_labelled_baseline_is_measured(run: Run) -> None:
+    """Its documents are printed and replaced; an analysis config is a file of JSON."""
+    Path("data.csv").write_text("a,b,c,y_0,came\n" + "".join(f"{i},{i % 3},{i / 2},1,{i % 5}\n" for i in range(30)))
+    Path("config.json").write_text(
+        '{"label": "came", "label_values_or_threshold": 2, "facet": {"name_or_index": "b", "value_or_threshold": 1}}'
+    )
+    create = ["baseline", "create", "m:1", "data.csv", "--target", "came", "--prediction", "y_0"]
+    assert "30 rows" in ok(run(*create, "--problem-type", "Regression", "--analysis", "config.json"))
+    file = ["baseline", "constraints", "m", "--file"]
+    document = json.loads(ok(run(*file, "model_quality_constraints.json")))
+    document["regression_constraints"]["mae"]["threshold"] = 7.5
+    Path("edited.json").write_text(json.dumps(document))
+    assert "has new constraints" in ok(run(*file, "model_quality_constraints.json", "--set", "edited.json"))
+    assert json.loads(ok(run(*file, "model_quality_constraints.json"))) == document
+    assert "b" in json.loads(ok(run(*file, "analysis.json")))["post_training_bias_metrics"]["facets"]
+    assert run(*file, "profile.json").exit_code == 1
+    Path("config.json").write_text("[]")
+    assert run(*create, "--analysis", "config.json").exit_code == 2
+
+
 def test_a_whole_life_of_a_baseline(run: Run) -> None:
     """create, list, show, constraints, constraints --set, delete."""
     Path("data.csv").write_text("a,b,c\n" + "".join(f"{i},{i % 3},{i / 2}\n" for i in range(30)))

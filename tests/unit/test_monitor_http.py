@@ -215,6 +215,26 @@ async def test_a_report_is_a_page_that_can_reach_nothing(room: MonitorRoom) -> N
     assert b"age" in page.content
 
 
+LABELLED = b"age,height,sex,prediction,came\n" + b"".join(
+    b"%d,170,%s,%d,%d\n" % (i, b"fm"[i % 2 :][:1], i % 2, i % 3 % 2) for i in range(60)
+)
+
+
+async def test_a_labelled_body_is_measured(room: MonitorRoom) -> None:
+    """As the parameters say; what they cannot mean is the caller's fault, before a byte is read."""
+    query = {"model": "m", "version": 1, "format": "csv", "name": "april", "target": "came"}
+    config = '{"facet": [{"name_or_index": "sex", "value_or_threshold": ["f"]}]}'
+    made = await room.http.post("/v1/baselines", params={**query, "analysis": config}, content=LABELLED, timeout=60)
+    assert made.status_code == 201, made.text
+    assert {"analysis.json", "model_quality_statistics.json"} < {each["path"] for each in made.json()["files"]}
+    for wrong in ({"analysis": "{"}, {"analysis": "x" * 20_000}, {"problem_type": "Ranking"}, {"positive_class": "x"}):
+        problem(
+            await room.http.post("/v1/baselines", params={**query, **wrong}, content=LABELLED, timeout=60),
+            400,
+            "invalid_argument",
+        )
+
+
 CSV = b"age,height,sex\n" + b"".join(b"%d,%d,%s\n" % (30 + i % 20, 160 + i % 9, b"fm"[i % 2 :][:1]) for i in range(60))
 
 

@@ -213,6 +213,32 @@ def test_a_whole_life_of_a_baseline(client: vedette.Client) -> None:
         client.baselines.create("m", 1, {"no_such": [1.0]})
 
 
+FACET = {"label": "came", "facet": [{"name_or_index": "b", "value_or_threshold": [3]}]}
+FACET["label_values_or_threshold"] = [0.5]
+
+
+def test_a_labelled_baseline_is_measured(client: vedette.Client) -> None:
+    """By the columns that are named; the documents are read and edited like constraints."""
+    rows = {**COLUMNS, "c": np.arange(40) / 2, "came": np.arange(40) % 3, "y_0": np.ones(40)}
+    made = client.baselines.create("m", 1, rows, target="came", problem_type="Regression", prediction="y_0")
+    assert len(made.files) == 5
+    file = "model_quality_constraints.json"
+    constraints = client.baselines.document("m", 1, file)
+    assert constraints["regression_constraints"]["mae"]["threshold"] > 0
+    constraints["regression_constraints"]["mae"]["threshold"] = 0.5
+    edited = client.baselines.set_document("m", 1, file, constraints)
+    assert edited.digest == client.baselines.get("m", 1).digest != made.digest
+    assert client.baselines.document("m", 1, file) == constraints
+    whole = client.baselines.create("m", 1, rows, prediction="y_0", analysis=FACET)
+    assert len(whole.files) == 6
+    assert client.baselines.document("m", 1, "analysis.json")["pre_training_bias_metrics"]["label"] == "came"
+    with pytest.raises(NotFound):
+        client.baselines.document("m", 1, "model.onnx")
+    for refused in ({"analysis": {}}, {"analysis": {"facets": []}}, {"problem_type": "Ranking"}, {"target": "a"}):
+        with pytest.raises(InvalidArgument):
+            client.baselines.create("m", 1, rows, **refused)
+
+
 @pytest.mark.parametrize(
     ("data", "format"),
     [
@@ -283,6 +309,8 @@ async def test_the_asynchronous_client_is_the_same(both: Addresses) -> None:
         assert await client.baselines.get("m", 1) == made
         constraints = await client.baselines.constraints("m", 1)
         await client.baselines.set_constraints("m", 1, constraints)
+        await client.baselines.set_document("m", 1, "constraints.json", constraints)
+        assert await client.baselines.document("m", 1, "constraints.json") == constraints
         assert (await client.baselines.statistics("m", 1))["dataset"]["item_count"] == 40
         await client.baselines.delete("m", 1)
         monitor = await client.monitors.create(Monitor("night", "e"))

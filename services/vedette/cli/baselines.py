@@ -11,9 +11,13 @@ import typer
 from vedette.cli.addresses import DATA_DIR, DataDir, MonitorUrl, Registry, connect
 from vedette.cli.models import Reference, resolved
 from vedette.cli.output import JsonFlag, Table, facts, print_json, size, upload_progress, when
+from vedette.core.monitors import CONSTRAINTS_FILE
 
 app = typer.Typer(no_args_is_help=True)
 
+MEASURED = "Labelled data"
+"""The help's panel for what is said of it."""
+File = Annotated[str, typer.Option("--file", help="constraints.json, model_quality_constraints.json or analysis.json.")]
 Name = Annotated[str, typer.Option("--name", help="Name of the baseline; a version may have several.")]
 
 
@@ -24,6 +28,29 @@ def create(
     *,
     name: Name = "default",
     format: Annotated[str, typer.Option(help="csv, parquet or jsonl, where the file's name does not say.")] = "",
+    target: Annotated[
+        str, typer.Option(rich_help_panel=MEASURED, help="The column of labels; else the model's target, or `label`.")
+    ] = "",
+    problem_type: Annotated[
+        str,
+        typer.Option(rich_help_panel=MEASURED, help="Regression, BinaryClassification or MulticlassClassification."),
+    ] = "",
+    prediction: Annotated[
+        str, typer.Option(rich_help_panel=MEASURED, help="The column of predictions; else `prediction`.")
+    ] = "",
+    probability: Annotated[
+        str, typer.Option(rich_help_panel=MEASURED, help="The column of the positive class's probability.")
+    ] = "",
+    positive_class: Annotated[str, typer.Option(rich_help_panel=MEASURED, help="Its name; else the second.")] = "",
+    analysis: Annotated[
+        Path | None,
+        typer.Option(
+            rich_help_panel=MEASURED,
+            help="Clarify's analysis_config.json: bias and attributions are measured.",
+            exists=True,
+            dir_okay=False,
+        ),
+    ] = None,
     as_json: JsonFlag = False,
     registry: Registry = "",
     monitor: MonitorUrl = "",
@@ -31,19 +58,34 @@ def create(
 ) -> None:
     """Compute a version's baseline from reference data; windows of its traffic are compared with it.
 
-    The columns are the model's features by name; `prediction` and `probability_<class>` may be there too.
+    The columns are the model's features by name; `prediction` and `probability_<class>` may be there too. With
+    labels, the model's quality is measured; the model itself predicts what the data does not hold.
 
     [bold]Examples[/]
 
       vedette baseline create breast-cancer:1 train.csv
 
       vedette baseline create churn@champion march.parquet --name march
+
+      vedette baseline create churn march.parquet --target churned --analysis analysis_config.json
     """
+    config = None if analysis is None else _document(analysis, "--analysis")
     with connect(registry=registry, monitor=monitor, data_dir=data_dir) as client:
         version = resolved(client, reference)
         with upload_progress(f"Sending {data.name}", then="the monitor folds it") as progress:
             made = client.baselines.create(
-                version.model, version.version, data, name=name, format=format, progress=progress
+                version.model,
+                version.version,
+                data,
+                name=name,
+                format=format,
+                progress=progress,
+                target=target,
+                problem_type=problem_type,
+                prediction=prediction,
+                probability=probability,
+                positive_class=positive_class,
+                analysis=config,
             )
     if as_json:
         print_json(made)
@@ -114,26 +156,30 @@ def constraints(
     reference: Reference,
     *,
     name: Name = "default",
+    file: File = CONSTRAINTS_FILE,
     replace: Annotated[
         Path | None, typer.Option("--set", help="JSON file that takes their place.", exists=True, dir_okay=False)
     ] = None,
     registry: Registry = "",
     data_dir: DataDir = DATA_DIR,
 ) -> None:
-    """Print a baseline's constraints.json, or replace it by an edited one.
+    """Print a baseline's constraints.json, or replace it by an edited one; or another document, named by --file.
 
     [bold]Examples[/]
 
       vedette baseline constraints breast-cancer > constraints.json
 
       vedette baseline constraints breast-cancer --set constraints.json
+
+      vedette baseline constraints breast-cancer --file model_quality_constraints.json
     """
     with connect(registry=registry, data_dir=data_dir) as client:
         version = resolved(client, reference)
         if replace is None:
-            print_json(client.baselines.constraints(version.model, version.version, name))
+            print_json(client.baselines.document(version.model, version.version, file, name=name))
             return
-        made = client.baselines.set_constraints(version.model, version.version, _document(replace), name=name)
+        document = _document(replace, "--set")
+        made = client.baselines.set_document(version.model, version.version, file, document, name=name)
     typer.echo(f"{made.model}:{made.version} baseline {made.name} has new constraints")
 
 
@@ -172,11 +218,11 @@ def _number(value: object) -> str:
     return f"{value:.6g}" if isinstance(value, int | float) else str(value or "")
 
 
-def _document(path: Path) -> dict[str, Any]:
+def _document(path: Path, option: str) -> dict[str, Any]:
     try:
         document = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise typer.BadParameter(f"{path}: {error}", param_hint="--set") from error
+        raise typer.BadParameter(f"{path}: {error}", param_hint=option) from error
     if not isinstance(document, dict):
-        raise typer.BadParameter(f"{path}: not a JSON object", param_hint="--set")
+        raise typer.BadParameter(f"{path}: not a JSON object", param_hint=option)
     return document

@@ -17,6 +17,7 @@ from vedette.chassis.control.documents import Limit, Page, Token
 from vedette.core.alerts import Alert, AlertState, DeliveryState, Notification, Silence, Webhook
 from vedette.core.errors import InvalidArgument, TooLarge
 from vedette.core.monitors import Baseline, Execution, ExecutionStatus, Monitor, MonitorStatus
+from vedette.monitor.analysis_config import MOST_CHARACTERS
 from vedette.monitor.desk import Desk
 from vedette.monitor.documents import (
     MAX_LABEL_BYTES,
@@ -30,6 +31,7 @@ from vedette.monitor.documents import (
     WebhookChange,
     WebhookCreate,
 )
+from vedette.monitor.measurement import Measurement
 from vedette.monitor.reports import CONTENT_POLICY
 
 ACTIONS: dict[tuple[str, str], Action] = {
@@ -100,9 +102,21 @@ async def create_baseline(
     version: Annotated[int, Query(ge=1, lt=2**31)],
     format: Literal["csv", "parquet", "jsonl"],
     name: str = "default",
+    target: Filter = "",
+    problem_type: Filter = "",
+    prediction: Filter = "",
+    probability: Filter = "",
+    positive_class: Filter = "",
+    analysis: Annotated[str, Query(max_length=MOST_CHARACTERS)] = "",
 ) -> Baseline:
-    """Compute a version's baseline from the body, which is a file in this format."""
-    return await desk.baselines.create(model, version, name, format=format, chunks=_chunks(request))
+    """Compute a version's baseline from the body, which is a file in this format; labelled rows are measured too.
+
+    `target`, `prediction` and `probability` name columns where they are not `label`, `prediction` and
+    `probability_<class>`; `analysis` is Clarify's analysis_config.json.
+    """
+    measurement = Measurement(target, problem_type, prediction, probability, positive_class, analysis)
+    chunks = _chunks(request)
+    return await desk.baselines.create(model, version, name, format=format, chunks=chunks, measurement=measurement)
 
 
 @router.post("/v1/monitors", status_code=201)

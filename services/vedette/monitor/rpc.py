@@ -18,6 +18,7 @@ from vedette.core.errors import InvalidArgument, TooLarge
 from vedette.core.monitors import ExecutionStatus, MonitorStatus
 from vedette.monitor.desk import Desk
 from vedette.monitor.documents import MAX_LABEL_BYTES, Violation, WebhookCreate
+from vedette.monitor.measurement import Measurement
 from vedette.monitor.messages import monitor_from, to_message
 from vedette.proto.monitor.v1 import monitor_pb2 as pb
 
@@ -45,8 +46,16 @@ class MonitorCalls:
         start = first.start
         if start.format not in FORMATS:
             raise InvalidArgument(f"the format must be one of {', '.join(FORMATS)}")
+        measurement = Measurement(
+            start.target, start.problem_type, start.prediction, start.probability, start.positive_class, start.analysis
+        )
         made = await self._desk.baselines.create(
-            start.model, start.version, start.name or "default", format=start.format, chunks=_chunks(requests)
+            start.model,
+            start.version,
+            start.name or "default",
+            format=start.format,
+            chunks=_chunks(requests),
+            measurement=measurement,
         )
         return pb.CreateBaselineResponse(baseline=to_message(made, pb.Baseline()))
 

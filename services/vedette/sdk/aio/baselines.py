@@ -17,7 +17,7 @@ from vedette.sdk.aio.connection import AsyncConnection, Call
 from vedette.sdk.aio.exchange import change, fetch
 from vedette.sdk.aio.pages import walk
 from vedette.sdk.datasets import Dataset, dataset_of
-from vedette.sdk.documents import plain, read
+from vedette.sdk.documents import encode, plain, read
 
 Progress = Callable[[int, int], None]
 """Called with the bytes sent so far and the bytes in all."""
@@ -42,8 +42,19 @@ class AsyncBaselines:
         name: str = "default",
         format: str = "",
         progress: Progress | None = None,
+        target: str = "",
+        problem_type: str = "",
+        prediction: str = "",
+        probability: str = "",
+        positive_class: str = "",
+        analysis: Mapping[str, Any] | None = None,
     ) -> Baseline:
         """Compute statistics, constraints and profile of `data` and keep them as the version's baseline.
+
+        Where a column holds labels, what the model achieves on them is kept too. `target`, `prediction` and
+        `probability` (of the positive class) name columns that are not called `label` (or as the model says),
+        `prediction` and `probability_<class>`; the model predicts what the data does not hold. `problem_type` is
+        SageMaker's; `analysis` is Clarify's analysis_config.json: bias of facets, and attributions.
 
         `data` is a path of a .csv, .parquet or .jsonl file (`format` says what it is where its name does not),
         a pandas DataFrame, or a mapping of columns. One of the same name is replaced.
@@ -57,6 +68,14 @@ class AsyncBaselines:
             ("version", str(_number(version))),
             ("name", check_name(name, "baseline name")),
             ("format", source.format),
+            *_said(
+                target=target,
+                problem_type=problem_type,
+                prediction=prediction,
+                probability=probability,
+                positive_class=positive_class,
+                analysis="" if analysis is None else encode(dict(analysis)).decode(),
+            ),
         )
         headers = {"content-type": "application/octet-stream", "content-length": str(source.size)}
         stream = _stream(source, progress)
@@ -86,6 +105,21 @@ class AsyncBaselines:
         path = f"{_path(model, version, name)}/files/{CONSTRAINTS_FILE}"
         return await change(self._registry, Baseline, "PUT", path, plain(dict(constraints)))
 
+    async def document(self, model: str, version: int, file: str, *, name: str = "default") -> dict[str, Any]:
+        """One of the JSON files: `model_quality_statistics.json`, `model_quality_constraints.json`, `analysis.json`.
+
+        Raises:
+            NotFound: the baseline has no such file.
+        """
+        return await fetch(self._registry, dict, f"{_path(model, version, name)}/files/{quote(file, safe='')}")
+
+    async def set_document(
+        self, model: str, version: int, file: str, document: Mapping[str, Any], *, name: str = "default"
+    ) -> Baseline:
+        """Replace `constraints.json`, `model_quality_constraints.json` or `analysis.json`, or add it."""
+        path = f"{_path(model, version, name)}/files/{quote(file, safe='')}"
+        return await change(self._registry, Baseline, "PUT", path, plain(dict(document)))
+
     async def delete(self, model: str, version: int, name: str = "default") -> None:
         """Delete one baseline; monitors that compare with it report that there is none."""
         await self._registry.send(Call("DELETE", _path(model, version, name)))
@@ -101,6 +135,10 @@ def _stream(source: Dataset, progress: Progress | None) -> Callable[[], AsyncIte
                 progress(sent, source.size)
 
     return stream
+
+
+def _said(**parameters: str) -> tuple[tuple[str, str], ...]:
+    return tuple((name, value) for name, value in parameters.items() if value)
 
 
 def _number(version: int) -> int:
