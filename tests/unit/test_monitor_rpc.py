@@ -179,7 +179,9 @@ async def test_baselines_in_chunks_and_labels(room: MonitorRoom, stub: Any) -> N
     assert room.rig.registry.baselines["m", 1, "march"].digest == made.digest
     start = pb.BaselineStart(model="m", version=1, format="csv", problem_type="Ranking")
     await refused(stub.CreateBaseline(data(start, CSV)), "invalid_argument")
-    labelled = b"age,height,sex,prediction,came\n" + b"".join(b"%d,170,f,%d,%d\n" % (i, i % 2, i % 3 % 2) for i in range(60))
+    labelled = b"age,height,sex,prediction,came\n" + b"".join(
+        b"%d,170,f,%d,%d\n" % (i, i % 2, i % 3 % 2) for i in range(60)
+    )
     start = pb.BaselineStart(model="m", version=1, name="april", format="csv", target="came")
     assert len((await stub.CreateBaseline(data(start, labelled))).baseline.files) == 5
     counts = await stub.PutGroundTruth(pb.PutGroundTruthRequest(endpoint="e", lines=b'{"id": "x", "label": 1}\n'))
