@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import msgspec
 import numpy as np
 import pytest
 from scipy import stats
-from tests.unit.checks_tables import SIGNATURE, Table, compared, people, profiled, texts
+from tests.unit.checks_tables import SIGNATURE, Table, compared, people, profiled, run, texts
 
 from vedette.core.monitors import CheckResult, CheckSettings
 from vedette.monitor.checks import make_check
@@ -213,3 +214,18 @@ def test_without_statistics_the_rest_is_checked() -> None:
     found = make_check(CheckSettings("data_quality")).evaluate(evidence)
     assert {r.outcome for r in found if r.kind == "baseline_drift_check"} == {"skipped"}
     assert {r.outcome for r in found if r.kind != "baseline_drift_check"} == {"ok"}
+
+
+def test_an_excluded_column_is_not_missing() -> None:
+    """It is hidden on purpose and told as skipped; one that is missing beside it is a violation."""
+    window = {name: column for name, column in people(400, seed=5).items() if name not in ("age", "city")}
+    evidence = replace(compared(BASELINE, window), excluded=frozenset({"age", "income"}))
+    found = [
+        r for r in make_check(CheckSettings("data_quality")).evaluate(evidence) if r.kind == "missing_column_check"
+    ]
+    assert [(r.feature, r.outcome) for r in found] == [("city", "violated"), ("age", "skipped")]
+    assert found[1].description == "The column is excluded from capture."
+    drift = run(evidence, "drift")
+    assert (drift["age"].outcome, drift["age"].description) == ("skipped", "The column is excluded from capture.")
+    assert drift["city"].description == "The window has no such column."
+    assert drift["income"].outcome == "ok"

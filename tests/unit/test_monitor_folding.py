@@ -19,6 +19,7 @@ from vedette.core.monitors import Monitor
 from vedette.monitor.folding import NO_REQUESTS, Facts, Fold, FoldLimits, Watch
 from vedette.monitor.lots import Kept
 from vedette.monitor.segments import MAX_VALUES, Segments
+from vedette.monitor.tabulation import excluded_columns
 from vedette.ports.monitors import WindowState
 from vedette.profiles import Layout, Profile
 
@@ -375,3 +376,42 @@ def test_numbers_of_any_size_are_stored() -> None:
     other = fold_of()
     other.restore([], lambda kind: {name: text for (k, name), text in notes.items() if k == kind})
     assert dict(+other.add(last, FACTS, NOW).rows) == {"duplicate": 1}
+
+
+def without(captures: CaptureBatch, *excluded: str, **tensors: Any) -> CaptureBatch:
+    """The batch as it is captured when these are excluded: `height` is cut out, tensors may be left out."""
+    x = replace(captures.inputs["x"], values=captures.inputs["x"].values.reshape(-1, 3)[:, [0, 2]].reshape(-1))
+    x = replace(x, shapes=[(1, 2)] * len(captures))
+    return replace(captures, excluded=excluded, **({"inputs": {"x": x}} | tensors))
+
+
+def test_a_window_knows_what_is_excluded_from_capture() -> None:
+    """Through storing and going on, in its segments too; names that are no columns of the model are not believed."""
+    fold = fold_of(monitor(segments=("sex", "height")))
+    fold.add(without(batch([100.0, 101.0]), "height", "x" * 999), FACTS, NOW)
+    stored = fold.changes()
+    again = fold_of(monitor(segments=("sex", "height")))
+    again.restore(stored.windows, lambda kind: {name: note for (of, name), note in stored.notes.items() if of == kind})
+    again.add(without(batch([130.0], first=2), "height"), FACTS, NOW)
+    found = {each.key.segment: each for each in sealed(again) if each.rows}
+    assert {each.excluded for each in found.values()} == {("height",)}
+    assert len(found) >= 2
+    assert found[""].counts["excluded_segment"] == 2
+    assert "unknown_segment" not in found[""].counts
+
+
+@pytest.mark.parametrize(
+    ("captured", "expected"),
+    [
+        ({"excluded": ("height",)}, {"height"}),
+        ({"excluded": ("x",), "inputs": {}}, {"age", "height", "sex"}),
+        ({"inputs": {}}, {"age", "height", "sex"}),
+        ({"outputs": {}}, {"prediction", "probability_no", "probability_yes"}),
+        ({"excluded": ("label",)}, {"prediction"}),
+        ({"inputs": {}, "codes": ["internal"]}, set()),
+        ({}, set()),
+    ],
+)
+def test_what_is_excluded_has_the_names_of_columns(captured: dict[str, Any], expected: set[str]) -> None:
+    """Also where a whole tensor is excluded, or no inputs or outputs are captured; a failed request proves nothing."""
+    assert excluded_columns(replace(batch([1.0]), **captured), SIGNATURE) == expected

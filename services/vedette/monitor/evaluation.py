@@ -112,6 +112,7 @@ def _evidence(case: Case) -> Evidence:
         baseline=reference.profile if reference else None,
         constraints=reference.constraints if reference else None,
         signature=case.signature,
+        excluded=frozenset(case.state.excluded),
         outcomes=case.outcomes,
         predict=case.predict,
         documents=reference.documents if reference else {},

@@ -24,6 +24,8 @@ class Evidence:
     baseline: Profile | None = None
     constraints: Constraints | None = None
     signature: Signature = _UNKNOWN
+    excluded: frozenset[str] = frozenset()
+    """Columns that are cut out of captures: the window may lack them."""
     outcomes: Outcomes | None = None
     """The window's predictions and the labels known so far; None: no labels are kept."""
     reference_outcomes: Outcomes | None = None

@@ -22,7 +22,7 @@ from vedette.core.monitors import Monitor
 from vedette.monitor.lots import Kept, Lot
 from vedette.monitor.numbers import Numbers
 from vedette.monitor.segments import Segments
-from vedette.monitor.tabulation import Table, tabulate
+from vedette.monitor.tabulation import Table, excluded_columns, tabulate
 from vedette.monitor.windows import Due, Pace, Series, Tide, check_pace, tame
 from vedette.ports.monitors import MonitorSnapshot, NoteKind, PredictionBlock, WindowKey, WindowState
 from vedette.profiles import Layout
@@ -194,7 +194,8 @@ class Fold:
         if watches:
             times, skewed = tame(batch.times, now, max_skew_s=self._limits.max_skew_s)
             table = tabulate(batch, facts.signature)
-            piece = _Piece(batch, table, times, fresh, Counter(skewed=skewed) + table.counts)
+            excluded = excluded_columns(batch, facts.signature)
+            piece = _Piece(batch, table, times, fresh, Counter(skewed=skewed) + table.counts, excluded)
             piece.counts["duplicate"] += int(np.count_nonzero(~fresh))
             folded = [self._add_to(each, piece, facts) for each in watches]
             counts = Counter(duplicate=int(np.count_nonzero(~fresh[table.requests])), late=max(folded))
@@ -281,16 +282,19 @@ class Fold:
         rows = None if here is None else np.flatnonzero(here[piece.table.requests])
         columns, keys = piece.rows(rows)
         lot.add(columns, keys)
+        lot.exclude(piece.excluded)
         key = (lot.key.monitor, lot.key.variant, lot.key.version)
         if watch.keeps:
             lot.keep(piece.kept(rows), most=self._limits.kept_per_window)
         for feature in watch.monitor.segments:
             if feature not in columns:
-                lot.count(Counter(unknown_segment=len(keys)))
+                why = "excluded_segment" if feature in piece.excluded else "unknown_segment"
+                lot.count(Counter({why: len(keys)}))
                 continue
             known = self._known_values(watch, feature, facts)
             for value, chosen in self._courses[key].segments.split(feature, columns[feature], known):
                 part = self._lot(watch, key, f"{feature}={value}", lot.key.start, facts)
+                part.exclude(piece.excluded)
                 part.add({name: column[chosen] for name, column in columns.items()}, [keys[i] for i in chosen.tolist()])
 
     def _known_values(self, watch: Watch, feature: str, facts: Facts) -> Sequence[str]:
@@ -422,6 +426,8 @@ class _Piece:
     fresh: NDArray[np.bool_]
     counts: Counter[str]
     """To be told with the first window that takes of it."""
+    excluded: frozenset[str]
+    """Columns that were cut out of it."""
 
     def rows(self, chosen: NDArray[np.intp] | None) -> tuple[dict[str, NDArray[np.generic]], list[str]]:
         """The chosen rows (None: all) and a key for each: the event id, with the row's place where it has more."""

@@ -87,6 +87,7 @@ class Lot:
         self._model = model
         self._baseline = baseline
         self._counts: Counter[str] = Counter()
+        self._excluded: frozenset[str] = frozenset()
         self._blocks = 0
         self._kept: list[Kept] = []
         self._kept_rows = 0
@@ -99,6 +100,7 @@ class Lot:
         if state.profile:
             lot._profile = Profile.from_bytes(state.profile)
         lot._counts.update(state.counts)
+        lot._excluded = frozenset(state.excluded)
         lot._blocks, lot._kept_rows = state.blocks, state.counts.get("predictions", 0)
         lot.dirty = False
         return lot
@@ -107,6 +109,12 @@ class Lot:
         """Add to what is told beside the results."""
         if counts:
             self._counts.update(counts)
+            self.dirty = True
+
+    def exclude(self, columns: frozenset[str]) -> None:
+        """These were cut out of captures of this window; the caller bounds their number."""
+        if not columns <= self._excluded:
+            self._excluded |= columns
             self.dirty = True
 
     def add(self, columns: Mapping[str, Array], keys: Sequence[str]) -> None:
@@ -144,6 +152,7 @@ class Lot:
             sealed,
             self._profile.rows,
             counts,
+            tuple(sorted(self._excluded)),
             model=self._model,
             baseline=self._baseline,
             profile=self._profile.to_bytes(),

@@ -32,6 +32,7 @@ ROUGH = 20.0
 then the cap can move at most a twentieth of the rows."""
 MAX_NAMED = 100
 """Results for columns that the baseline does not have; callers choose the names and the number of those."""
+EXCLUDED = "The column is excluded from capture."
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +68,7 @@ def pair_columns(
         if column.kind not in kinds:
             continue
         window = evidence.window.columns.get(name)
-        reason = incomparable(column, window)
+        reason = EXCLUDED if is_excluded(evidence, name) else incomparable(column, window)
         if window is None or reason:
             left_out.append(skipped(check, reason, feature=name))
         else:
@@ -81,6 +82,12 @@ def _unknown(evidence: Evidence, check: str) -> list[CheckResult]:
     known = evidence.baseline.columns if evidence.baseline else {}
     names = [name for name in (*evidence.window.columns, *evidence.window.unknown_columns) if name not in known]
     return [skipped(check, "The baseline has no such column.", feature=name) for name in names[:MAX_NAMED]]
+
+
+def is_excluded(evidence: Evidence, name: str) -> bool:
+    """Whether the window lacks a column because it is cut out of captures."""
+    column = evidence.window.columns.get(name)
+    return name in evidence.excluded and (column is None or not column.rows)
 
 
 def incomparable(baseline: ColumnProfile, window: ColumnProfile | None) -> str:

@@ -75,6 +75,16 @@ def feature_names(
 
     An input that the signature does not have is absent; so is one whose width fits no names.
     """
+    found: dict[str, list[str]] = {}
+    for tensor, whole in _whole_names(signature, widths).items():
+        names = [name for name in whole if name not in excluded]
+        if len(names) == widths.get(tensor):
+            found[tensor] = names
+    return found
+
+
+def _whole_names(signature: Signature, widths: Mapping[str, int]) -> dict[str, list[str]]:
+    """The names of the columns of each input as the model takes it."""
     specs = signature.inputs or tuple(TensorSpec(name, "", (-1, width)) for name, width in widths.items())
     sizes = [_width(spec, widths.get(spec.name, 0), alone=len(specs) == 1, signature=signature) for spec in specs]
     named = sum(sizes) == len(signature.feature_names)
@@ -82,12 +92,32 @@ def feature_names(
     start = 0
     for spec, size in zip(specs, sizes):
         names = [f"{spec.name}_{i}" for i in range(min(size, MAX_COLUMNS + 1))]
-        if named:
-            names = [name for name in signature.feature_names[start : start + size] if name not in excluded]
+        found[spec.name] = list(signature.feature_names[start : start + size]) if named else names
         start += size
-        if len(names) == widths.get(spec.name):
-            found[spec.name] = names
     return found
+
+
+def excluded_columns(batch: CaptureBatch, signature: Signature) -> frozenset[str]:
+    """The columns of the signature that were cut out of a batch: by name, with their tensor, or with all inputs.
+
+    The same goes for outputs. No others: what a batch names was said by whoever published it.
+    """
+    answered = "OK" in batch.codes
+    no_inputs, no_outputs = answered and not batch.inputs, answered and not batch.outputs
+    if not (batch.excluded or no_inputs or no_outputs):
+        return frozenset()
+    cut = frozenset(batch.excluded)
+    found: set[str] = set()
+    for tensor, names in _whole_names(signature, {}).items():
+        found.update(names if no_inputs or tensor in cut else cut.intersection(names))
+    taken: set[str] = set()
+    for spec in signature.outputs:
+        width = element_count(spec.shape[1:])
+        columns = output_names(signature, spec, width if width <= MAX_COLUMNS else 0, taken=taken)
+        taken.update(columns)
+        if no_outputs or spec.name in cut:
+            found.update(columns)
+    return frozenset(found)
 
 
 def _width(spec: TensorSpec, seen: int, *, alone: bool, signature: Signature) -> int:

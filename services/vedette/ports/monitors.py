@@ -42,6 +42,8 @@ class WindowState:
     rows: int = 0
     counts: dict[str, int] = field(default_factory=dict)
     """What was set aside, by reason."""
+    excluded: tuple[str, ...] = ()
+    """Columns that were cut out of captures of it."""
     reason: str = ""
     """Why there is nothing to compare: `no requests`; empty when there are rows."""
     model: str = ""

@@ -10,7 +10,15 @@ from vedette.core.monitors import CheckResult
 from vedette.monitor.constraints import Constraints, DistributionConstraints, FeatureConstraints, MonitoringConfig
 from vedette.monitor.evidence import Evidence
 from vedette.monitor.outcomes import PREDICTION, PROBABILITY
-from vedette.monitor.pairs import MAX_NAMED, category_counts, incomparable, skipped, values
+from vedette.monitor.pairs import (
+    EXCLUDED,
+    MAX_NAMED,
+    category_counts,
+    incomparable,
+    is_excluded,
+    skipped,
+    values,
+)
 from vedette.monitor.significance import deequ_chi_squared
 from vedette.profiles import ColumnProfile, distances
 
@@ -30,8 +38,9 @@ class DataQuality:
 
     `data_type_check`, `completeness_check`, `categorical_values_check` and `baseline_drift_check` look at each column,
     `missing_column_check` and `extra_column_check` at the table. Thresholds, the way of comparing and overrides for
-    single features stand in the baseline's constraints.json and are edited there. Predictions are no extra columns
-    while the constraints name none. With `ChiSquared` a p-value below the threshold is drift.
+    single features stand in the baseline's constraints.json and are edited there. Columns that are excluded from
+    capture are not missing, and predictions no extra columns while the constraints name none. With `ChiSquared` a
+    p-value below the threshold is drift.
     """
 
     name: ClassVar[str] = "data_quality"
@@ -70,9 +79,14 @@ def _result(kind: str, feature: str, value: float, threshold: float, complaint: 
 
 
 def _missing_columns(evidence: Evidence, constraints: Constraints) -> list[CheckResult]:
-    columns = evidence.window.columns
+    kind, columns = "missing_column_check", evidence.window.columns
     absent = [f.name for f in constraints.features if f.name not in columns or not columns[f.name].rows]
-    return _schema("missing_column_check", "missing", absent, evidence, constraints)
+    hidden = [name for name in absent if is_excluded(evidence, name)]
+    missing = [name for name in absent if not is_excluded(evidence, name)]
+    return [
+        *_schema(kind, "missing", missing, evidence, constraints),
+        *(CheckResult("data_quality", name, "skipped", kind=kind, description=EXCLUDED) for name in hidden[:MAX_NAMED]),
+    ]
 
 
 def _extra_columns(evidence: Evidence, constraints: Constraints) -> list[CheckResult]:
