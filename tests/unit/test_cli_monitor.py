@@ -135,6 +135,15 @@ def test_alerts_and_silences(run: Run) -> None:
     assert len(json.loads(ok(run("alert", "silences", "--json")))) == 1
 
 
+def test_what_fires_stands_first(run: Run, both: Addresses) -> None:
+    """Then what may fire soon, then what is over, whatever their ids."""
+    states = {"a": AlertState.RESOLVED, "b": AlertState.PENDING, "c": AlertState.FIRING}
+    made = [Alert(name, "n", "e", "A", "", "drift", name, state, START, START) for name, state in states.items()]
+    with both.rooms[1].rig.store.transaction() as tx:
+        tx.alerts.put_alerts("group", made)
+    assert [row[0] for row in rows(run("alert", "list", "--of", "n"))] == ["c", "b", "a"]
+
+
 def test_a_whole_life_of_a_webhook(run: Run) -> None:
     """Every format; the secret is printed once; tests and deliveries."""
     for kind in get_args(WebhookFormat):

@@ -12,6 +12,7 @@ from vedette.cli.durations import seconds_of
 from vedette.cli.output import JsonFlag, Table, print_json, when
 
 app = typer.Typer(no_args_is_help=True)
+_URGENT = ("firing", "pending", "resolved", "ok")
 
 
 @app.command("list")
@@ -37,6 +38,7 @@ def list_(
         raise typer.BadParameter(f"one of {', '.join(AlertState)}, not {state!r}", param_hint="--state")
     with connect(monitor=monitor, data_dir=data_dir) as client:
         alerts = list(client.alerts.list(state=AlertState(state) if state else None, monitor=monitor_name))
+    alerts.sort(key=lambda alert: _URGENT.index(alert.state))
     if as_json:
         print_json(alerts)
         return

@@ -19,7 +19,7 @@ class AsyncAlerts:
         self._connection = connection
 
     def list(self, *, state: AlertState | None = None, monitor: str = "") -> AsyncIterator[Alert]:
-        """Alerts, those that fire first; without `state` all that are not ok."""
+        """Alerts by id; without `state` all that are not ok."""
         wanted = (("state", state.value if state else ""), ("monitor", monitor))
         return walk(self._connection, "/v1/alerts", [pair for pair in wanted if pair[1]], Alert)
 

@@ -20,7 +20,7 @@ class Alerts:
         self._connection = connection
 
     def list(self, *, state: AlertState | None = None, monitor: str = "") -> Iterator[Alert]:
-        """Alerts, those that fire first; without `state` all that are not ok."""
+        """Alerts by id; without `state` all that are not ok."""
         wanted = (("state", state.value if state else ""), ("monitor", monitor))
         return walk(self._connection, "/v1/alerts", [pair for pair in wanted if pair[1]], Alert)
 
