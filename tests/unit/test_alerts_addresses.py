@@ -221,10 +221,23 @@ def test_public_addresses_pass(url: str, host: str, port: int, path: str, author
         ("::/0", "http://[::ffff:169.254.169.254]/", False),
         ("not-up-yet.example", "http://not-up-yet.example:9/", True),
         ("other.example", "http://not-up-yet.example/", False),
+        ("127.0.0.1:1024-65535", "http://127.0.0.1:1024/", True),
+        ("127.0.0.1:1024-65535", "http://inside.example:65535/", True),
+        ("127.0.0.1:1024-65535", "http://127.0.0.1:22/", False),
+        ("127.0.0.1:1024-65535", "http://not-up-yet.example:25/", False),
+        ("[::1]:9-10", "http://[::1]:10/", True),
+        ("[::1]:9-10", "http://[::1]:11/", False),
+        ("127.0.0.1", "http://not-up-yet.example:25/", False),
+        ("127.0.0.1", "http://inside.example:25/", False),
+        ("127.0.0.1:25", "http://inside.example:25/", True),
+        ("127.0.0.0/8", "http://not-up-yet.example:8080/", True),
     ],
 )
 def test_what_the_operator_allows(entry: str, url: str, passes: bool) -> None:
-    """Names, addresses and networks, on one port or all; metadata never, and a public host needs a usual port."""
+    """Names, addresses and networks, on one port, a span or all; metadata never, a public host on a usual port.
+
+    A network speaks for ports of the names that lead into it only where it names them.
+    """
     guard = AddressGuard(allowed_hosts=[entry], resolver=Names(NAMES))
     if passes:
         guard.check(url)
@@ -234,7 +247,23 @@ def test_what_the_operator_allows(entry: str, url: str, passes: bool) -> None:
 
 
 @pytest.mark.parametrize(
-    "entry", ["", "a b", "a:b", "host:0", "host:70000", "1.2.3", "0x7f.1", "http://a/", "[::1", "a/8"]
+    "entry",
+    [
+        "",
+        "a b",
+        "a:b",
+        "host:0",
+        "host:70000",
+        "1.2.3",
+        "0x7f.1",
+        "http://a/",
+        "[::1",
+        "a/8",
+        "a:9-8",
+        "a:0-9",
+        "a:9-",
+        "a:9-70000",
+    ],
 )
 def test_an_allow_list_that_cannot_be_read_is_refused(entry: str) -> None:
     """When the service starts, not when somebody relies on it."""

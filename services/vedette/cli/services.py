@@ -13,8 +13,9 @@ import typer
 from vedette.cli.output import JsonFlag, Table, print_json
 
 SUITE = ("registry", "inference", "monitor")
-_LAPTOP = {"monitor": (("webhook_allowed_hosts", '["127.0.0.1"]'),)}
-"""Where all services run for one person, alerts may go to a program on the same machine; the demo is one."""
+_LAPTOP = {"monitor": (("webhook_allowed_hosts", '["127.0.0.1:1024-65535"]'),)}
+"""Where all services run for one person, alerts may go to a program of theirs on the same machine; the demo
+is one. Not to the machine's own services: whoever reaches the monitor could have it speak to them."""
 
 ConfigFile = Annotated[
     Path | None,

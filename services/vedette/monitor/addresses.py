@@ -31,7 +31,9 @@ _URL = re.compile(
     r"(?::(?P<port>[0-9]{1,5}))?(?P<path>/[!$-;=@-Z_a-z~]*)?(?P<query>\?[!$-;=?-Z_a-z~]*)?",
     re.IGNORECASE,
 )
-_ENTRY = re.compile(r"(?P<host>\[[^\]]+\]|[^\[\]:]+|[0-9A-Fa-f:.]+(?:/\d+)?)(?::(?P<port>\d{1,5}))?")
+_ENTRY = re.compile(
+    r"(?P<host>\[[^\]]+\]|[^\[\]:]+|[0-9A-Fa-f:.]+(?:/\d+)?)(?::(?P<port>\d{1,5})(?:-(?P<last>\d{1,5}))?)?"
+)
 _LABEL = re.compile(r"[a-z0-9_]([a-z0-9_-]{0,61}[a-z0-9_])?")
 _NUMBER = re.compile(r"[0-9]+|0x[0-9a-f]*")
 
@@ -94,17 +96,22 @@ class Target:
 
 @dataclass(frozen=True, slots=True)
 class _Allowed:
-    """An entry of the operator's list: a name or a network, on one port or (None) on every port."""
+    """An entry of the operator's list: a name or a network, on some ports or (None) on every port."""
 
     host: str | IPNetwork
-    port: int | None
+    ports: range | None
+
+    def has(self, port: int) -> bool:
+        """Whether the entry is about this port."""
+        return self.ports is None or port in self.ports
 
 
 class AddressGuard:
     """Decides where webhooks may go.
 
     `allowed_hosts` names private hosts that may be reached all the same: names, addresses or networks, with or
-    without a port (`hooks.example`, `127.0.0.1:9000`, `[::1]:9000`, `192.0.2.0/24`); without one, every port of them.
+    without a port or a span of them (`hooks.example`, `127.0.0.1:9000`, `[::1]:1024-65535`, `192.0.2.0/24`); without
+    one, every port of them. For a name that leads into a network, that is the usual ports and those which stand there.
 
     Raises:
         InvalidArgument: an entry of `allowed_hosts` cannot be read.
@@ -184,7 +191,7 @@ class AddressGuard:
         return target.port in self._ports and is_public(address)
 
     def _covers(self, entry: _Allowed, target: Target, address: IPAddress) -> bool:
-        if entry.port not in {None, target.port}:
+        if not entry.has(target.port):
             return False
         if isinstance(entry.host, str):
             return entry.host == target.host
@@ -194,12 +201,15 @@ class AddressGuard:
         """Whether the operator named this host, or a network that could hold what it resolves to, with this port."""
         literal = _address(target.host)
         for entry in self._allowed:
-            if entry.port not in {None, target.port}:
+            if not entry.has(target.port):
                 continue
             if isinstance(entry.host, str):
                 if entry.host == target.host:
                     return True
-            elif literal is None or (literal.version == entry.host.version and literal in entry.host):
+            elif literal is None:
+                if entry.ports is not None or target.port in self._ports:
+                    return True
+            elif literal.version == entry.host.version and literal in entry.host:
                 return True
         return False
 
@@ -257,19 +267,25 @@ def _host(text: str) -> str:
 
 
 def _allowed(entry: str) -> _Allowed:
-    refusal = InvalidArgument(f"{entry[:80]!r} is no host: write NAME, ADDRESS or NETWORK, perhaps with :PORT")
+    refusal = InvalidArgument(
+        f"{entry[:80]!r} is no host: write NAME, ADDRESS or NETWORK, perhaps with :PORT or :FIRST-LAST"
+    )
     match = _ENTRY.fullmatch(entry.strip())
     if match is None:
         raise refusal
     text = match["host"].strip("[]")
-    port = int(match["port"]) if match["port"] else None
-    if port is not None and not 1 <= port <= 65_535:
+    ports = _span(match["port"], match["last"]) if match["port"] else None
+    if ports is not None and not 1 <= ports.start < ports.stop <= 65_536:
         raise InvalidArgument(f"{entry[:80]!r} names no port")
     try:
-        return _Allowed(ipaddress.ip_network(text), port)
+        return _Allowed(ipaddress.ip_network(text), ports)
     except ValueError:
         pass  # a name
     try:
-        return _Allowed(_host(text), port)
+        return _Allowed(_host(text), ports)
     except InvalidArgument:
         raise refusal from None
+
+
+def _span(first: str, last: str | None) -> range:
+    return range(int(first), int(last or first) + 1)

@@ -66,7 +66,8 @@ class MonitorSettings(ServiceSettings):
     max_reports: int = Field(default=200, ge=0)
     """Reports that are kept; the oldest go first."""
     webhook_allowed_hosts: tuple[str, ...] = ()
-    """Private hosts that webhooks may reach all the same: names, addresses or networks, with or without a port."""
+    """Private hosts that webhooks may reach all the same: names, addresses or networks, with or without a port or a
+    span of ports."""
     webhook_ports: tuple[int, ...] = PORTS
     """Ports on which webhooks may reach other hosts."""
     public_url: str = ""
