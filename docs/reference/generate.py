@@ -55,7 +55,8 @@ def settings() -> str:
         "# Settings",
         "",
         "A service reads its table of `vedette.toml` (named by `--config` or `VEDETTE_CONFIG`) and, over it,",
-        "environment variables `VEDETTE_<SERVICE>__<FIELD>`. An unknown key is an error. `vedette check-config`",
+        "environment variables `VEDETTE_<SERVICE>__<FIELD>`; `VEDETTE_DATA_DIR` is `data_dir` of all services and of",
+        "the command line. An unknown key is an error. `vedette check-config`",
         "shows what holds and where it comes from.",
     ]
     for name, module in SERVICES.items():

@@ -49,6 +49,16 @@ def test_environment_is_over_the_file(tmp_path: Path) -> None:
     assert (settings.port, settings.workers, settings.names, settings.host) == (2, 3, ("a",), "127.0.0.1")
 
 
+def test_one_folder_for_all_services(tmp_path: Path) -> None:
+    """The variable that tells the command line where the suite lies tells the services too; their own is over it."""
+    text = '[toy]\ndata_dir = "/file"\n'
+    assert load(text, tmp_path, VEDETTE_DATA_DIR="/all").data_dir == Path("/all")
+    assert load(VEDETTE_DATA_DIR="/all", VEDETTE_TOY__DATA_DIR="/own").data_dir == Path("/own")
+    assert load(text, tmp_path, VEDETTE_DATA_DIR="").data_dir == Path("/file")
+    shown = {line.name: line for line in describe_settings(ToySettings, "toy", environ={"VEDETTE_DATA_DIR": "/all"})}
+    assert (shown["data_dir"].value, shown["data_dir"].source) == ("/all", "VEDETTE_DATA_DIR")
+
+
 def test_lists_and_tables_in_variables() -> None:
     """A list may be written `a,b` or as JSON, a table as JSON."""
     assert load(VEDETTE_TOY__NAMES="a, b").names == ("a", "b")

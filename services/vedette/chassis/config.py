@@ -22,6 +22,8 @@ from vedette.core.errors import InvalidArgument
 
 PREFIX = "VEDETTE_"
 _FILE_VARIABLE = "VEDETTE_CONFIG"
+_FOLDER_VARIABLE = "VEDETTE_DATA_DIR"
+"""`data_dir` of every service that has no variable of its own: the command line looks there for the suite."""
 _PASSWORD = re.compile(r"(?<=://)([^\s:/@]*):\S*(?=@)|([?&]password=)[^&\s]*")
 """The password of a URL: before the host, where it may itself hold `@`, or as libpq's query parameter."""
 
@@ -46,7 +48,8 @@ class ServiceSettings(BaseModel):
     data_dir: Path = Path(".vedette")
     """Folder for everything the service keeps; made when absent."""
     stream_url: str = ""
-    """The metrics stream, sqlite:///<folder>, the same for all services of a host; empty: `stream` in the data folder."""
+    """The metrics stream, sqlite:///<folder>, the same for all services of a host; empty: `stream` in the data
+    folder."""
     stream_retention_hours: float = Field(default=72.0, gt=0)
     """Hours that the metrics stream keeps a message."""
     stream_retention_bytes: int = Field(default=2 * 1024 * 1024 * 1024, ge=1024 * 1024)
@@ -88,6 +91,8 @@ def load_settings(
     cls: type[Settings], section: str, *, file: Path | None = None, environ: Mapping[str, str] | None = None
 ) -> Settings:
     """Settings of the table `section` of `file`, with the environment's `VEDETTE_<SECTION>__<FIELD>` over it.
+
+    `VEDETTE_DATA_DIR` is `data_dir` of all services, under their own variables.
 
     `file` None: the file that `VEDETTE_CONFIG` names, else `vedette.toml` here if there is one.
 
@@ -193,13 +198,15 @@ def _table(document: dict[str, Any], section: str, path: Path | None) -> dict[st
 def _merge(
     cls: type[ServiceSettings], section: str, table: Mapping[str, Any], environ: Mapping[str, str]
 ) -> tuple[dict[str, Any], dict[str, str]]:
-    """Values by field and where each came from: the file first, the environment over it."""
+    """Values by field and where each came from: the file first, the environment over it, a service's own last."""
     values: dict[str, Any] = {}
     sources: dict[str, str] = {}
     for key, value in table.items():
         if key not in cls.model_fields:
             raise ConfigurationError(f"[{section}] {key}: no such setting{_nearest(key, cls.model_fields)}")
         values[key], sources[key] = value, "file"
+    if folder := environ.get(_FOLDER_VARIABLE):
+        values["data_dir"], sources["data_dir"] = folder, _FOLDER_VARIABLE
     prefix = f"{PREFIX}{section.upper()}__"
     for variable in sorted(environ):
         if not variable.startswith(prefix):
