@@ -19,6 +19,28 @@ MEASURED = "Labelled data"
 """The help's panel for what is said of it."""
 File = Annotated[str, typer.Option("--file", help="constraints.json, model_quality_constraints.json or analysis.json.")]
 Name = Annotated[str, typer.Option("--name", help="Name of the baseline; a version may have several.")]
+Target = Annotated[
+    str, typer.Option(rich_help_panel=MEASURED, help="The column of labels; else the model's target, or `label`.")
+]
+ProblemType = Annotated[
+    str, typer.Option(rich_help_panel=MEASURED, help="Regression, BinaryClassification or MulticlassClassification.")
+]
+Prediction = Annotated[
+    str, typer.Option(rich_help_panel=MEASURED, help="The column of predictions; else `prediction`.")
+]
+Probability = Annotated[
+    str, typer.Option(rich_help_panel=MEASURED, help="The column of the positive class's probability.")
+]
+PositiveClass = Annotated[str, typer.Option(rich_help_panel=MEASURED, help="Its name; else the second.")]
+Analysis = Annotated[
+    Path | None,
+    typer.Option(
+        rich_help_panel=MEASURED,
+        help="Clarify's analysis_config.json: bias and attributions are measured.",
+        exists=True,
+        dir_okay=False,
+    ),
+]
 
 
 @app.command()
@@ -28,29 +50,12 @@ def create(
     *,
     name: Name = "default",
     format: Annotated[str, typer.Option(help="csv, parquet or jsonl, where the file's name does not say.")] = "",
-    target: Annotated[
-        str, typer.Option(rich_help_panel=MEASURED, help="The column of labels; else the model's target, or `label`.")
-    ] = "",
-    problem_type: Annotated[
-        str,
-        typer.Option(rich_help_panel=MEASURED, help="Regression, BinaryClassification or MulticlassClassification."),
-    ] = "",
-    prediction: Annotated[
-        str, typer.Option(rich_help_panel=MEASURED, help="The column of predictions; else `prediction`.")
-    ] = "",
-    probability: Annotated[
-        str, typer.Option(rich_help_panel=MEASURED, help="The column of the positive class's probability.")
-    ] = "",
-    positive_class: Annotated[str, typer.Option(rich_help_panel=MEASURED, help="Its name; else the second.")] = "",
-    analysis: Annotated[
-        Path | None,
-        typer.Option(
-            rich_help_panel=MEASURED,
-            help="Clarify's analysis_config.json: bias and attributions are measured.",
-            exists=True,
-            dir_okay=False,
-        ),
-    ] = None,
+    target: Target = "",
+    problem_type: ProblemType = "",
+    prediction: Prediction = "",
+    probability: Probability = "",
+    positive_class: PositiveClass = "",
+    analysis: Analysis = None,
     as_json: JsonFlag = False,
     registry: Registry = "",
     monitor: MonitorUrl = "",
