@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import logging
 import threading
 from collections.abc import AsyncIterator, Mapping, Sequence
 from pathlib import Path
@@ -14,11 +15,13 @@ import pytest
 from tests import inference_models as models
 from tests.inference_rig import Rig, first, inference
 
+from vedette.core.clock import ManualClock
 from vedette.core.errors import NotFound, Unavailable
 from vedette.core.models import CaptureSettings, EndpointConfig, SessionOptions, Variant
 from vedette.core.tensors import Tensor
 from vedette.engine.runtime import Runtime
 from vedette.engine.session import Session
+from vedette.inference.loader import BEGINNING_S, MISSES_OF_A_RESTART, Loader
 from vedette.testing.registry import MemoryRegistry
 
 
@@ -264,3 +267,36 @@ async def test_the_cache_is_swept_of_what_nobody_names(rig: Rig) -> None:
     await rig.loader.settled()
     assert rig.cache.sweep(rig.residents.digests) == []
     assert rig.cache.sweep(rig.residents.digests, grace_s=0.0) == [rig.registry.versions["adder", 1].digest]
+
+
+async def test_a_registry_that_starts_beside_us_is_no_news(rig: Rig, caplog: pytest.LogCaptureFixture) -> None:
+    """Within ten seconds and with nothing served that is information; after that, or once it was there, a warning."""
+    clock = ManualClock(1_000.0)
+    loader = Loader.__new__(Loader)
+    loader.__dict__.update(rig.loader.__dict__ | {"_monotonic": clock.monotonic, "_began": clock.monotonic()})
+    caplog.set_level(logging.INFO, "vedette.inference.loader")
+
+    def heard() -> list[tuple[str, str]]:
+        said = [(record.levelname, record.message) for record in caplog.records]
+        caplog.clear()
+        return said
+
+    def miss(times: int) -> None:
+        for _ in range(times):
+            loader._missed("no connection")
+
+    loader._revision = 0
+    miss(MISSES_OF_A_RESTART)
+    assert heard() == []
+    miss(5)
+    assert heard() == [("INFO", "waiting for the registry")]
+    clock.advance(BEGINNING_S)
+    miss(5)
+    assert heard() == [("WARNING", "the registry is out of reach; serving goes on")]
+    loader._reached()
+    assert heard() == [("WARNING", "the registry is back")]
+    loader._reached()
+    assert heard() == []
+    loader._began, loader._revision = clock.monotonic(), 7
+    miss(MISSES_OF_A_RESTART + 5)
+    assert heard() == [("WARNING", "the registry is out of reach; serving goes on")]

@@ -13,6 +13,7 @@ import asyncio
 import contextlib
 import logging
 import random
+import time
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, field
 from typing import Any
@@ -32,6 +33,9 @@ log = logging.getLogger(__name__)
 LOADS_AT_ONCE = 2
 MISSES_OF_A_RESTART = 5
 """Vain tries to reach the registry (about 3 s of them) that are not worth a line in the log."""
+
+BEGINNING_S = 10.0
+"""Seconds of a process's life in which a registry that does not answer yet is no news."""
 
 
 class Backoff:
@@ -76,6 +80,7 @@ class Loader:
         shadows: ShadowLane,
         metrics: Metrics,
         backoff: Callable[[], Backoff] = Backoff,
+        monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         self._registry = registry
         self._router = router
@@ -86,6 +91,8 @@ class Loader:
         self._shadows = shadows
         self._metrics = metrics
         self._backoff = backoff
+        self._monotonic = monotonic
+        self._began = monotonic()
         self._connected = metrics.gauge("vedette_registry_connected")
         self._loads = asyncio.Semaphore(LOADS_AT_ONCE)
         self._wishes: dict[str, _Wish] = {}
@@ -96,6 +103,7 @@ class Loader:
         self._was_ready = False
         self._revision = 0
         self._misses = 0
+        self._told_of_misses = False
 
     async def restore(self) -> None:
         """Begin to load what was served before a restart, so that it serves without the registry too."""
@@ -144,15 +152,24 @@ class Loader:
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
     def _missed(self, reason: str) -> None:
-        """Say once that the registry is gone for longer than a restart takes."""
+        """Say once that the registry is gone for longer than a restart takes.
+
+        Who has just been started beside a registry, and serves nothing yet, was only quicker than it.
+        """
         self._misses += 1
-        if self._misses == MISSES_OF_A_RESTART + 1:
+        if self._misses == MISSES_OF_A_RESTART + 1 and self._is_beginning():
+            log.info("waiting for the registry", extra={"reason": reason})
+        if self._misses > MISSES_OF_A_RESTART and not self._told_of_misses and not self._is_beginning():
+            self._told_of_misses = True
             log.warning("the registry is out of reach; serving goes on", extra={"reason": reason})
 
+    def _is_beginning(self) -> bool:
+        return not self._serving and not self._revision and self._monotonic() - self._began < BEGINNING_S
+
     def _reached(self) -> None:
-        if self._misses > MISSES_OF_A_RESTART:
+        if self._told_of_misses:
             log.warning("the registry is back")
-        self._misses = 0
+        self._misses, self._told_of_misses = 0, False
         self._connected.set(1)
 
     async def _watch(self, backoff: Backoff) -> None:

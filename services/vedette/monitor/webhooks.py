@@ -17,8 +17,7 @@ from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
-
-import httpx
+from typing import TYPE_CHECKING
 
 from vedette.codec.webhook_signatures import signed_headers
 from vedette.core.alerts import DeliveryState, Notification, Webhook
@@ -28,6 +27,9 @@ from vedette.core.metrics import Metrics, NoMetrics
 from vedette.monitor.addresses import AddressGuard, Target
 from vedette.monitor.payloads import destination, render
 from vedette.ports.alerts import AlertStore, Outgoing
+
+if TYPE_CHECKING:
+    import httpx
 
 log = logging.getLogger(__name__)
 
@@ -103,6 +105,8 @@ class WebhookSender:
         self._lease_margin_s = lease_margin_s
         self._jitter = jitter
         self._tls = tls
+        self._transport: httpx.AsyncBaseTransport | None = None
+        """Opened for the first delivery."""
         self._resolving: ThreadPoolExecutor | None = None
         """Threads of its own, so that slow name servers keep nobody from the store; None: not running."""
         self._sending: dict[asyncio.Task[None], str] = {}
@@ -114,28 +118,34 @@ class WebhookSender:
 
     async def run(self) -> None:
         """Deliver until cancelled; what is under way then is cut off, and sent again after its lease."""
-        # The transport alone: a client would keep cookies, follow what it is told and log addresses.
-        transport = httpx.AsyncHTTPTransport(
-            verify=self._tls or _trust(),
-            trust_env=False,  # a proxy of the environment would connect wherever it likes
-            limits=httpx.Limits(max_keepalive_connections=0),
-        )
         self._resolving = ThreadPoolExecutor(_RESOLVER_THREADS, thread_name_prefix="webhook-resolver")
         try:
-            async with transport:
-                while True:
-                    self._news.clear()
-                    pause = await self._round(transport)
-                    with contextlib.suppress(TimeoutError):
-                        async with asyncio.timeout(pause):  # `wait_for` of Python 3.11 may swallow a cancellation
-                            await self._news.wait()
+            while True:
+                self._news.clear()
+                pause = await self._round()
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(pause):  # `wait_for` of Python 3.11 may swallow a cancellation
+                        await self._news.wait()
         finally:
             for task in self._sending:
                 task.cancel()
             await asyncio.gather(*self._sending, return_exceptions=True)
             self._resolving.shutdown(wait=False, cancel_futures=True)
+            if self._transport is not None:
+                await self._transport.aclose()
+                self._transport = None
 
-    async def _round(self, transport: httpx.AsyncBaseTransport) -> float:
+    def _open(self) -> httpx.AsyncBaseTransport:
+        """The transport alone: a client would keep cookies, follow what it is told and log addresses. Blocks."""
+        import httpx  # it and its certificates take 0.15 s, which is spent when there is something to send
+
+        return httpx.AsyncHTTPTransport(
+            verify=self._tls or _trust(),
+            trust_env=False,  # a proxy of the environment would connect wherever it likes
+            limits=httpx.Limits(max_keepalive_connections=0),
+        )
+
+    async def _round(self) -> float:
         """Begin what is due and there is room for; returns the seconds until the next look."""
         try:
             claimed = await asyncio.to_thread(self._claim, Counter(self._sending.values()))
@@ -145,8 +155,10 @@ class WebhookSender:
         except Exception:
             log.exception("the outbox cannot be read")
             return _AFTER_TROUBLE_S
+        if claimed and self._transport is None:
+            self._transport = await asyncio.to_thread(self._open)
         for webhook, secrets, outgoing in claimed:
-            task = asyncio.create_task(self._deliver(transport, webhook, secrets, outgoing))
+            task = asyncio.create_task(self._deliver(webhook, secrets, outgoing))
             self._sending[task] = webhook.name
             task.add_done_callback(self._ended)
         return _POLL_S
@@ -179,11 +191,9 @@ class WebhookSender:
                     claimed += [(webhook, secrets, outgoing) for outgoing in found]
         return claimed
 
-    async def _deliver(
-        self, transport: httpx.AsyncBaseTransport, webhook: Webhook, secrets: list[str], outgoing: Outgoing
-    ) -> None:
+    async def _deliver(self, webhook: Webhook, secrets: list[str], outgoing: Outgoing) -> None:
         try:
-            answer = await self._attempt(transport, webhook, secrets, outgoing)
+            answer = await self._attempt(webhook, secrets, outgoing)
         except Exception:
             log.exception("sending to webhook %s failed", webhook.name)
             answer = Answer("it could not be sent; see the monitor's log")
@@ -192,10 +202,10 @@ class WebhookSender:
         except Exception:  # the lease runs out, and then it is sent again
             log.exception("what became of a delivery to webhook %s could not be kept", webhook.name)
 
-    async def _attempt(
-        self, transport: httpx.AsyncBaseTransport, webhook: Webhook, secrets: list[str], outgoing: Outgoing
-    ) -> Answer:
+    async def _attempt(self, webhook: Webhook, secrets: list[str], outgoing: Outgoing) -> Answer:
         """Send once. Every failure is an `Answer`, in words that name no address."""
+        import httpx
+
         try:
             async with asyncio.timeout(self._persistence.timeout_s):
                 target = self._guard.target(destination(webhook))
@@ -204,7 +214,7 @@ class WebhookSender:
                 request = self._request(webhook, secrets, outgoing)
                 for place, address in enumerate(addresses[:_ADDRESSES_TRIED], start=1):
                     try:
-                        return await self._post(transport, target, address, *request)
+                        return await self._post(target, address, *request)
                     except httpx.ConnectError:
                         if place == len(addresses[:_ADDRESSES_TRIED]):
                             raise
@@ -227,10 +237,12 @@ class WebhookSender:
         own = {"content-type": payload.content_type, "user-agent": "vedette-webhooks", "accept-encoding": "identity"}
         return payload.body, {**webhook.headers, **own, **signed}
 
-    async def _post(
-        self, transport: httpx.AsyncBaseTransport, target: Target, address: str, body: bytes, headers: dict[str, str]
-    ) -> Answer:
+    async def _post(self, target: Target, address: str, body: bytes, headers: dict[str, str]) -> Answer:
         """Connect to this address and no other; TLS still asks for the certificate of the name."""
+        import httpx
+
+        if self._transport is None:
+            raise RuntimeError("the sender is not running")
         host = f"[{address}]" if ":" in address else address
         timeouts = dict.fromkeys(("connect", "read", "write", "pool"), self._persistence.timeout_s)
         request = httpx.Request(
@@ -240,7 +252,7 @@ class WebhookSender:
             headers={**headers, "host": target.authority, "connection": "close"},
             extensions={"sni_hostname": target.host, "timeout": timeouts},
         )
-        response = await transport.handle_async_request(request)
+        response = await self._transport.handle_async_request(request)
         try:
             answer = _judged(response.status_code, response.headers.get("retry-after", ""))
             await _drain(response)
@@ -295,6 +307,8 @@ def _judged(status: int, retry_after: str) -> Answer:
 
 async def _drain(response: httpx.Response) -> None:
     """Read the body, but not to its end if that is far or slow: the status has said everything already."""
+    import httpx
+
     left = MAX_ANSWER_BYTES
     with contextlib.suppress(httpx.HTTPError, TimeoutError):
         async with asyncio.timeout(_DRAIN_S):
@@ -306,6 +320,8 @@ async def _drain(response: httpx.Response) -> None:
 
 def _trust() -> ssl.SSLContext:
     """The authorities that come with httpx, and the machine's own: containers lack the one, companies add the other."""
+    import httpx
+
     context = httpx.create_ssl_context(trust_env=False)
     context.load_default_certs()
     return context
