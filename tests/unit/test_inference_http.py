@@ -585,3 +585,52 @@ async def test_an_answer_that_cannot_be_written_is_a_failed_request(
     assert (line.success.count, line.fail.count, line.inference_count) == (0, 1, 0)
     captured = await captures(http)
     assert (captured.codes, captured.outputs["y"].shapes) == (["invalid_argument"], [None])
+
+
+V2_SAME, V1_SAME, CSV_SAME = "/v2/models/same/infer", "/v1/models/same:predict", "/endpoints/same/invocations"
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "headers"),
+    [
+        (V2_SAME, b"{", {}),
+        (V2_SAME, b'{"inputs": 1}' + b" " * 40_000, {}),
+        (f"{V2_SAME.replace('/infer', '')}/versions/1/infer", b"[]", {}),
+        (V2_SAME, b"{}", {"inference_header_content_length": "x"}),
+        (V2_SAME, b"123", {"inference_header_content_length": "0"}),
+        (V1_SAME, b'{"instances": "x"}', {}),
+        (CSV_SAME, b"1,2,x", {"content_type": "text/csv"}),
+        (CSV_SAME, b"1,2,3", {"content_type": "image/png"}),
+    ],
+)
+@pytest.mark.parametrize("mode", ["best_effort", "strict"])
+async def test_a_request_that_cannot_be_read_leaves_a_record(
+    http: Http, mode: Any, path: str, body: bytes, headers: dict[str, str]
+) -> None:
+    """With its code and ids, without tensors, in every protocol; strict, before the answer."""
+    await http.rig.deploy("same", capture=CaptureSettings(sampling_percent=100, mode=mode))
+    known = {"x_amzn_sagemaker_inference_id": "i-5", "x_amzn_sagemaker_custom_attributes": "a=b"}
+    response = await http("POST", path, body, **headers, **known)
+    assert 400 <= response.status < 500
+    if mode == "best_effort":
+        await http.rig.capture.flush()
+    (delivery,) = await http.rig.stream.read("captures", 0, 9)
+    found = decode_captures(delivery.message.value)
+    assert (found.endpoint, found.version, found.rows.tolist()) == ("same", "1", [0])
+    assert found.codes in (["invalid_argument"], ["unsupported_media_type"])
+    assert (found.inference_ids, found.custom_attributes) == (["i-5"], ["a=b"])
+    assert found.request_types == [headers.get("content_type", "")]
+    assert [shape for tensor in found.inputs.values() for shape in tensor.shapes] == [None]
+    assert found.latencies_us[0] >= 0
+
+
+async def test_a_request_that_cannot_be_read_runs_into_full_strict_capture(http: Http) -> None:
+    """Where there is no room for its record the caller is told that; where nothing is captured, only its own error."""
+    await http.rig.deploy("same", capture=CaptureSettings(sampling_percent=100, mode="strict"))
+    http.rig.capture._closed = "disk"
+    assert (await http("POST", V2_SAME, b"{")).status == 503
+    http.rig.capture._closed = ""
+    for path in ("/v2/models/adder/infer", "/v2/models/nobody/infer"):
+        assert (await http("POST", path, b"{")).status == 400
+    await http.rig.capture.flush()
+    assert await http.rig.stream.read("captures", 0, 9) == []

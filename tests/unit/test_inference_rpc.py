@@ -42,6 +42,10 @@ class EchoPlane:
         self.answered = asyncio.Event()
         self.cancelled = asyncio.Event()
         self.why = ""
+        self.unreadable: list[tuple[InferRequest, str]] = []
+
+    async def unread(self, request: InferRequest, error: VedetteError, *, received: float) -> None:
+        self.unreadable.append((request, error.code))
 
     async def infer(
         self,
@@ -374,3 +378,23 @@ async def test_what_is_not_done_says_so(name: str) -> None:
             await method(channel, name)(getattr(pb, f"{name}Request")())
     assert caught.value.code() is grpc.StatusCode.UNIMPLEMENTED
     assert "does not support" in caught.value.details()
+
+
+async def test_a_request_that_cannot_be_read_is_told_to_the_data_plane() -> None:
+    """Which captures it: with its name, version and deadline, without tensors."""
+    plane = EchoPlane()
+    wrong = pb.ModelInferRequest(model_name="echo", model_version="3", raw_input_contents=[b"12345"])
+    wrong.inputs.add(name="x", datatype="FP32", shape=[1, 1])
+    async with serving(plane) as channel:
+        infer = channel.unary_unary(
+            "/inference.GRPCInferenceService/ModelInfer",
+            pb.ModelInferRequest.SerializeToString,
+            pb.ModelInferResponse.FromString,
+        )
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
+            await infer(wrong, timeout=30)
+    assert caught.value.code() is grpc.StatusCode.INVALID_ARGUMENT
+    ((request, code),) = plane.unreadable
+    assert (request.endpoint, request.version, request.content_type) == ("echo", "3", "application/grpc")
+    assert (request.inputs, code, request.deadline is None) == ([], "invalid_argument", False)
+    assert plane.requests == []

@@ -162,6 +162,31 @@ class DataPlane:
                 self._shadows.offer(shadow, request)
         return answer
 
+    async def unread(
+        self, request: InferRequest, error: VedetteError, *, received: float, choice: Choice | None = None
+    ) -> None:
+        """Capture a request that could not be read: what is known of it without its tensors, and the error's code.
+
+        Where nothing serves under its name, or nothing is captured, nothing is done.
+
+        Raises:
+            Unavailable, CaptureFailed: as `infer`, where capture is strict: to be told in place of `error`.
+        """
+        try:
+            route = choice.route if choice else self._router.route(request.endpoint)
+            variant = choice.variant if choice else route.pick(request.version, request.target_variant)
+        except VedetteError:
+            return
+        lane = variant.lane
+        if lane is None:
+            return
+        place = lane.reserve(request) if lane.strict else None
+        lane.offer(
+            request, None, place, code=error.code, rows=0, at=self._time(), latency_s=self._now() - received
+        )  # fmt: skip
+        if place is not None:
+            await place.kept(self._patience(request, route, received))
+
     def live(self) -> bool:
         """True while this process can answer at all."""
         return True

@@ -15,7 +15,7 @@ from google.protobuf.json_format import ParseDict
 
 from vedette.chassis.auth import Action
 from vedette.chassis.rpc import Rpc, RpcService
-from vedette.core.errors import NotFound, Unimplemented
+from vedette.core.errors import NotFound, Unimplemented, VedetteError
 from vedette.core.models import TensorSpec
 from vedette.core.tensors import InferRequest, InferResponse
 from vedette.inference.dataplane import DataPlane
@@ -121,7 +121,13 @@ class InferenceCalls:
         """One inference; the caller's deadline goes along, and its cancellation cancels this coroutine."""
         received = time.monotonic()
         remaining = context.time_remaining()
-        inference = decode_request(request, None if remaining is None else received + remaining)
+        deadline = None if remaining is None else received + remaining
+        try:
+            inference = decode_request(request, deadline)
+        except VedetteError as error:
+            unread = InferRequest(request.model_name, [], request.model_version, deadline=deadline, content_type=_GRPC)
+            await self._plane.unread(unread, error, received=received)
+            raise
         inference.content_type = _GRPC
         return await self._plane.infer(inference, _encoded, protocol="grpc", received=received)
 

@@ -9,11 +9,11 @@ import time
 
 from vedette.chassis.http import HttpRequest, HttpResponse, Route
 from vedette.codec import instances
-from vedette.core.errors import InvalidArgument, NotFound, Unimplemented
+from vedette.core.errors import InvalidArgument, NotFound, Unimplemented, VedetteError
 from vedette.core.tensors import InferRequest, InferResponse
 from vedette.inference.dataplane import DataPlane
 from vedette.inference.http.offload import beside_the_loop, text_size
-from vedette.inference.http.oip import JSON, amazon_headers, json_response, note_capture, render_error
+from vedette.inference.http.oip import JSON, amazon_headers, json_response, known_of, note_capture, render_error
 
 
 class KserveHttp:
@@ -52,7 +52,11 @@ class KserveHttp:
             raise InvalidArgument("this is a V2 request; send it to /v2/models/NAME/infer")
         target, inference_id = amazon_headers(request)
         with self._dataplane.choose(model, target=target) as choice:
-            inputs = await beside_the_loop(len(request.body), instances.decode, request.body, choice.signature)
+            try:
+                inputs = await beside_the_loop(len(request.body), instances.decode, request.body, choice.signature)
+            except VedetteError as error:
+                await self._dataplane.unread(known_of(request, model), error, received=received, choice=choice)
+                raise
             inference = InferRequest(model, inputs, target_variant=target, inference_id=inference_id)
             note_capture(inference, request)
             return await self._dataplane.infer(inference, _encoded, protocol="kserve", received=received, choice=choice)

@@ -84,15 +84,20 @@ class OipHttp:
         received = time.monotonic()
         params = request.params
         length = request.headers.get(_JSON_LENGTH)
-        if length is not None:
-            json_length = _whole_number(length)
-            if not json_length:
-                return await self._infer_raw(request, received)
-            inference = await beside_the_loop(json_length, decode_request, request.body, json_length)
-        elif len(request.body) <= SHORT:
-            inference = decode_request(request.body)
-        else:
-            inference = await asyncio.to_thread(decode_request, request.body)
+        if length and not length.strip("0"):
+            return await self._infer_raw(request, received)
+        try:
+            if length is not None:
+                json_length = _whole_number(length)
+                inference = await beside_the_loop(json_length, decode_request, request.body, json_length)
+            elif len(request.body) <= SHORT:
+                inference = decode_request(request.body)
+            else:
+                inference = await asyncio.to_thread(decode_request, request.body)
+        except VedetteError as error:
+            unread = known_of(request, params["model"], version=params.get("version", ""))
+            await self._dataplane.unread(unread, error, received=received)
+            raise
         inference.endpoint = params["model"]
         if "version" in params:
             inference.version = params["version"]
@@ -156,7 +161,12 @@ class OipHttp:
         model, version = request.params["model"], request.params.get("version", "")
         target, inference_id = amazon_headers(request)
         with self._dataplane.choose(model, version=version, target=target) as choice:
-            inference = decode_raw_request(request.body, choice.signature)
+            try:
+                inference = decode_raw_request(request.body, choice.signature)
+            except VedetteError as error:
+                unread = known_of(request, model, version=version)
+                await self._dataplane.unread(unread, error, received=received, choice=choice)
+                raise
             inference.endpoint, inference.version = model, version
             inference.target_variant, inference.inference_id = target, inference_id
             note_capture(inference, request)
@@ -174,6 +184,14 @@ def note_capture(inference: InferRequest, request: HttpRequest) -> None:
     headers = request.headers
     inference.content_type = headers.get("content-type") or ""
     inference.custom_attributes = headers.get("x-amzn-sagemaker-custom-attributes") or ""
+
+
+def known_of(request: HttpRequest, endpoint: str, *, version: str = "") -> InferRequest:
+    """What a capture tells of a request whose body could not be read."""
+    inference = InferRequest(endpoint, [], version)
+    inference.target_variant, inference.inference_id = amazon_headers(request)
+    note_capture(inference, request)
+    return inference
 
 
 async def _encoded(request: InferRequest, response: InferResponse) -> HttpResponse:

@@ -27,7 +27,7 @@ from vedette.inference.http.aws import (
     render_invocation_error,
 )
 from vedette.inference.http.offload import beside_the_loop, text_size
-from vedette.inference.http.oip import note_capture
+from vedette.inference.http.oip import known_of, note_capture
 from vedette.inference.router import Choice
 
 log = logging.getLogger(__name__)
@@ -93,7 +93,11 @@ class SageMakerHttp:
         target = request.headers.get("x-amzn-sagemaker-target-variant") or ""
         inference_id = _checked_headers(request)
         with self._choose(endpoint, target) as choice:
-            inference, encode = await _read(request, choice.signature)
+            try:
+                inference, encode = await _read(request, choice.signature)
+            except VedetteError as error:
+                await self._dataplane.unread(known_of(request, endpoint), error, received=received, choice=choice)
+                raise
             inference.endpoint, inference.target_variant, inference.inference_id = endpoint, target, inference_id
             note_capture(inference, request)
             return await self._infer(inference, encode, received, choice)
