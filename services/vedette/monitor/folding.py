@@ -2,7 +2,9 @@
 
 A `Fold` takes batches in the order of the stream and says what has changed since the last commit: open windows,
 sealed ones, and the notes that it needs to go on from there. Rule: what it does depends on the batches and on what
-was stored, never on when it commits; so batches that are folded again after a crash lead to the same windows.
+was stored, never on when it commits; so batches that are folded again after a crash lead to the same windows. One
+exception: messages do not say when they arrived, so a time that is further ahead than `max_skew_s` is told by the
+clock at folding. Rows of such a clock that are read after a pause fall into other windows than without it.
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
 """Event time cut into windows: which one an event falls into, when it is due, and what silence looks like. Pure.
 
 Rule: everything here is a function of event times alone, in the order of the stream. No clock is read, so that
-folding the same messages again after a crash finds the same windows due at the same messages.
+folding the same messages again after a crash finds the same windows due at the same messages; only `tame` and
+`Tide.idle` are told the time, for clocks that are wrong and for silence.
 """
 
 from __future__ import annotations
