@@ -14,7 +14,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import URL, Connection, Engine, create_engine, event, inspect, make_url, text
+from sqlalchemy import URL, Connection, Engine, column, create_engine, event, inspect, make_url, select, text
+from sqlalchemy import table as sql_table
 from sqlalchemy.exc import DataError, DBAPIError, StatementError
 from sqlalchemy.exc import IntegrityError as SqlIntegrityError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
@@ -62,13 +63,15 @@ def _postgres_engine(url: URL, busy_timeout_s: float) -> Engine:
     return engine
 
 
-def upgrade(connection: Connection, folder: Path, noun: str) -> None:
+def upgrade(connection: Connection, folder: Path, noun: str, *, table: str = "alembic_version") -> None:
     """Run the Alembic migrations of `folder` that are missing, inside the connection's open transaction.
+
+    `table` is the one that holds the revision, as the folder's env.py says.
 
     Raises:
         Conflict: the schema of the `noun` is newer than this program.
     """
-    if _revision(connection) == _newest(folder):
+    if _revision(connection, table) == _newest(folder):
         return
     # Alembic with all that it imports takes 0.4 s, which most starts do without.
     from alembic import command
@@ -87,11 +90,11 @@ def upgrade(connection: Connection, folder: Path, noun: str) -> None:
         raise Conflict(f"the {noun} was written by a newer vedette; run that version or restore a backup") from error
 
 
-def _revision(connection: Connection) -> str:
+def _revision(connection: Connection, table: str) -> str:
     """The revision of the schema; empty: there is none."""
-    if not inspect(connection).has_table("alembic_version"):
+    if not inspect(connection).has_table(table):
         return ""
-    return str(connection.execute(text("SELECT version_num FROM alembic_version")).scalar() or "")
+    return str(connection.execute(select(column("version_num")).select_from(sql_table(table))).scalar() or "")
 
 
 def _newest(folder: Path) -> str:

@@ -19,4 +19,4 @@ def upgrade(connection: Connection) -> None:
     Raises:
         Conflict: the schema is newer than this program.
     """
-    database.upgrade(connection, Path(__file__).parent, "monitor's store")
+    database.upgrade(connection, Path(__file__).parent, "monitor's store", table="monitor_version")
