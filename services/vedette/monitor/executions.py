@@ -281,7 +281,7 @@ class Executions:
 
     async def _evaluate_again(self, key: WindowKey) -> None:
         """Make the checks of ground truth again, of the window's segments first: the mark goes with the whole."""
-        for each in (*await asyncio.to_thread(self._segments, key), key):
+        for each in (*await asyncio.to_thread(self._take_again, key), key):
             await self._revise(each)
 
     async def _revise(self, key: WindowKey) -> None:
@@ -301,15 +301,16 @@ class Executions:
         await asyncio.to_thread(self._put_again, execution, monitor)
         self._after(execution, monitor)
 
-    def _segments(self, key: WindowKey) -> list[WindowKey]:
-        """The windows of its segments that have a result."""
+    def _take_again(self, key: WindowKey) -> list[WindowKey]:
+        """Labels that come from now on mark the window anew; returns its segments that have a result."""
         found = []
-        with self._store.read() as snapshot:
-            for feature, values in segments_of(snapshot, key).values.items():
+        with self._store.transaction() as tx:
+            tx.take_again(key)
+            for feature, values in segments_of(tx, key).values.items():
                 for value in dict.fromkeys((*values, OTHER)):
                     segment = replace(key, segment=f"{feature}={value}")
                     with contextlib.suppress(NotFound):
-                        snapshot.execution(evaluation.execution_id(segment))
+                        tx.execution(evaluation.execution_id(segment))
                         found.append(segment)
         return found
 

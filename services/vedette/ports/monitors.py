@@ -151,7 +151,7 @@ class MonitorSnapshot(Protocol):
         """Ids of the labels whose prediction was not found, and when each was accepted."""
 
     def reopened(self, limit: int) -> list[WindowKey]:
-        """Windows that late labels have re-opened, longest waiting first."""
+        """Windows that late labels have re-opened, taken or not, longest waiting first."""
 
 
 class MonitorTransaction(MonitorSnapshot, Protocol):
@@ -203,10 +203,13 @@ class MonitorTransaction(MonitorSnapshot, Protocol):
         """The predictions of these labels were found; ids without a label are left out."""
 
     def reopen(self, keys: Iterable[WindowKey], *, at: float) -> None:
-        """Mark windows to be evaluated again; one that is marked keeps its place."""
+        """Mark windows to be evaluated again; one that is marked keeps its place, and is not taken any more."""
+
+    def take_again(self, key: WindowKey) -> None:
+        """The window is going to be evaluated again with what is known now; nothing happens where there is no mark."""
 
     def close_again(self, key: WindowKey) -> None:
-        """Take the mark away; nothing happens where there is none."""
+        """Take the mark away, unless the window was marked again since `take_again`; so only one that is taken goes."""
 
     def forget(self, *, executions_before: float, predictions_before: float, labels_before: float) -> Mapping[str, int]:
         """Drop executions and predictions of windows that ended before, labels accepted before; how many of each."""

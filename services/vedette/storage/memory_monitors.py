@@ -38,6 +38,7 @@ class _State:
     blocks: dict[tuple[WindowKey, int], PredictionBlock] = field(default_factory=dict)
     labels: dict[tuple[str, str], Label] = field(default_factory=dict)
     reopened: dict[WindowKey, float] = field(default_factory=dict)
+    taken: dict[WindowKey, bool] = field(default_factory=dict)
     ledger: MemoryAlertLedger = field(default_factory=MemoryAlertLedger)
 
     def copy(self) -> _State:
@@ -182,6 +183,7 @@ class MemoryMonitorTransaction(MemoryMonitorSnapshot):
         state.profiles = {key: each for key, each in state.profiles.items() if key not in gone}
         state.blocks = {key: each for key, each in state.blocks.items() if key[0].monitor != name}
         state.reopened = {key: at for key, at in state.reopened.items() if key.monitor != name}
+        state.taken = {key: taken for key, taken in state.taken.items() if key.monitor != name}
 
     def set_offset(self, topic: Topic, offset: int) -> None:
         self._state.offsets[topic] = offset
@@ -257,9 +259,15 @@ class MemoryMonitorTransaction(MemoryMonitorSnapshot):
         for key in keys:
             if key.monitor in self._state.monitors:
                 self._state.reopened.setdefault(key, at)
+                self._state.taken.pop(key, None)
+
+    def take_again(self, key: WindowKey) -> None:
+        if key in self._state.reopened:
+            self._state.taken[key] = True
 
     def close_again(self, key: WindowKey) -> None:
-        self._state.reopened.pop(key, None)
+        if self._state.taken.pop(key, False):
+            del self._state.reopened[key]
 
     def forget(self, *, executions_before: float, predictions_before: float, labels_before: float) -> Mapping[str, int]:
         state = self._state

@@ -153,5 +153,6 @@ reopened = Table(
     watched_by(),
     *window_columns(),
     Column("at", Float, nullable=False, index=True),
+    Column("taken", Boolean, nullable=False, server_default=false()),
     PrimaryKeyConstraint(*WINDOW),
 )

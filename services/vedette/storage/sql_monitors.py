@@ -283,12 +283,20 @@ class SqlMonitorTransaction(SqlMonitorSnapshot):
             self._connection.execute(update(labels).where(labels.c.endpoint == endpoint, some).values(joined=True))
 
     def reopen(self, keys: Iterable[WindowKey], *, at: float) -> None:
-        marked = [key for key in dict.fromkeys(keys) if not self._has(reopened, *_same(reopened, key))]
-        known = self._watched(marked, lambda key: key.monitor)
+        new = [key for key in dict.fromkeys(keys) if not self._mark(key, taken=False)]
+        known = self._watched(new, lambda key: key.monitor)
         self._insert(reopened, [rows.key_values(key) | {"at": at} for key in known])
 
+    def take_again(self, key: WindowKey) -> None:
+        self._mark(key, taken=True)
+
     def close_again(self, key: WindowKey) -> None:
-        self._delete(reopened, *_same(reopened, key))
+        self._delete(reopened, *_same(reopened, key), reopened.c.taken)
+
+    def _mark(self, key: WindowKey, *, taken: bool) -> bool:
+        """Change a mark; False: there is none."""
+        query = update(reopened).where(*_same(reopened, key)).values(taken=taken)
+        return bool(self._connection.execute(query).rowcount)
 
     def forget(self, *, executions_before: float, predictions_before: float, labels_before: float) -> Mapping[str, int]:
         return {

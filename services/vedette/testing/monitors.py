@@ -283,10 +283,30 @@ class MonitorStoreContract:
             tx.reopen([window_key(0), window_key(5)], at=2.0)
             assert tx.reopened(9) == [window_key(5), window_key(0)]
             assert tx.reopened(1) == [window_key(5)]
+            tx.take_again(window_key(5))
             tx.close_again(window_key(5))
             tx.close_again(window_key(99))
         with store.read() as snapshot:
             assert snapshot.reopened(9) == [window_key(0)]
+
+    def test_a_window_that_is_marked_while_it_is_evaluated_stays_marked(self, store: MonitorStore) -> None:
+        """In its place; only a mark that was taken goes, and taking a mark makes none."""
+        with store.transaction() as tx:
+            tx.reopen([window_key(5)], at=1.0)
+            tx.reopen([window_key(0)], at=2.0)
+            tx.close_again(window_key(5))
+            tx.take_again(window_key(5))
+            tx.take_again(window_key(99))
+        with store.transaction() as tx:
+            assert tx.reopened(9) == [window_key(5), window_key(0)]
+            tx.reopen([window_key(5)], at=3.0)
+            tx.close_again(window_key(5))
+        with store.transaction() as tx:
+            assert tx.reopened(9) == [window_key(5), window_key(0)]
+            tx.take_again(window_key(5))
+            tx.close_again(window_key(5))
+            tx.close_again(window_key(5))
+            assert tx.reopened(9) == [window_key(0)]
 
     def test_deleting_a_monitor_takes_everything_of_it(self, store: MonitorStore) -> None:
         """And nothing of others."""
