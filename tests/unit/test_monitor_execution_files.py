@@ -19,6 +19,7 @@ from vedette.monitor.execution_files import (
     folder_of,
     violations_document,
 )
+from vedette.monitor.statistics import statistics_file
 from vedette.profiles import Profile
 
 FIVE = 1_650_258_000.0  # 2022-04-18 05:00:00 UTC
@@ -99,7 +100,9 @@ def test_files_are_written_whole_and_replaced_by_a_later_revision(tmp_path: Path
     profile = Profile()
     profile.fold({"age": np.arange(10.0)})
     folder = ExecutionFolder(tmp_path, retention_s=60)
-    place = folder.write(execution(), execution_files(execution(), profile, b'{"version": 0.0}'), alone=True)
+    place = folder.write(
+        execution(), execution_files(execution(), statistics_file(profile), b'{"version": 0.0}'), alone=True
+    )
     assert sorted(path.name for path in place.iterdir()) == [
         "constraint_violations.json",
         "constraints.json",

@@ -12,13 +12,13 @@ from typing import Any
 from vedette.core.clock import Clock
 from vedette.core.errors import Conflict, InvalidArgument, NotFound
 from vedette.core.models import check_name
-from vedette.core.monitors import CONSTRAINTS_FILE, CheckResult, Execution, ExecutionStatus, Monitor, MonitorStatus
+from vedette.core.monitors import CheckResult, Execution, ExecutionStatus, Monitor, MonitorStatus
 from vedette.monitor import alerts
 from vedette.monitor.alert_list import Alerts
 from vedette.monitor.alerts import check_rule
 from vedette.monitor.baselines import Baselines
 from vedette.monitor.checks import make_check
-from vedette.monitor.execution_files import check_file_name, execution_files
+from vedette.monitor.execution_files import check_file_name
 from vedette.monitor.labels import Labels
 from vedette.monitor.receivers import Webhooks
 from vedette.monitor.references import References
@@ -26,6 +26,7 @@ from vedette.monitor.reports import Reports
 from vedette.monitor.scores import Scores
 from vedette.monitor.segments import MAX_SEGMENTS
 from vedette.monitor.subjects import check_labels
+from vedette.monitor.window_documents import documents_of
 from vedette.monitor.windows import check_pace
 from vedette.ports.monitors import MonitorSnapshot, MonitorStore
 from vedette.profiles import Profile
@@ -198,9 +199,8 @@ class Results:
         with self._store.read() as snapshot:
             execution = snapshot.execution(execution_id)
             profile = _profile(snapshot, execution_id)
-            baseline = snapshot.monitor(execution.monitor).baseline
-        constraints = self._references.document(execution.endpoint, execution.version, baseline, CONSTRAINTS_FILE)
-        files = execution_files(execution, profile, constraints)
+            monitor = snapshot.monitor(execution.monitor)
+            files = documents_of(execution, monitor, snapshot, self._references, profile)
         if name not in files:
             raise NotFound(f"execution {execution_id!r} has no {name} (any more)")
         return files[name]

@@ -21,9 +21,7 @@ from vedette.core.errors import NotFound
 from vedette.core.models import check_name
 from vedette.core.monitors import CONSTRAINTS_FILE, STATISTICS_FILE, CheckResult, Execution
 from vedette.monitor import attribution, bias_documents, quality_documents
-from vedette.monitor.statistics import statistics_file
 from vedette.monitor.subjects import check_of
-from vedette.profiles import Profile
 
 VIOLATIONS_FILE = "constraint_violations.json"
 FILES = (STATISTICS_FILE, CONSTRAINTS_FILE, VIOLATIONS_FILE)
@@ -56,11 +54,11 @@ def violations_document(results: Iterable[CheckResult]) -> dict[str, Any]:
     return document
 
 
-def execution_files(execution: Execution, profile: Profile | None, constraints: bytes | None) -> dict[str, bytes]:
+def execution_files(execution: Execution, statistics: bytes | None, constraints: bytes | None) -> dict[str, bytes]:
     """The files of an execution by name; statistics and constraints only where there are any."""
     files = {VIOLATIONS_FILE: _document(violations_document(execution.results))}
-    if profile is not None:
-        files[STATISTICS_FILE] = statistics_file(profile)
+    if statistics is not None:
+        files[STATISTICS_FILE] = statistics
     if constraints is not None:
         files[CONSTRAINTS_FILE] = constraints
     return files

@@ -10,11 +10,12 @@ import logging
 from datetime import UTC, datetime
 
 from vedette.core.errors import NotFound, VedetteError
-from vedette.core.monitors import CONSTRAINTS_FILE, Execution, Monitor
-from vedette.monitor.execution_files import ExecutionFolder, execution_files
+from vedette.core.monitors import Execution, Monitor
+from vedette.monitor.execution_files import ExecutionFolder
 from vedette.monitor.references import References
 from vedette.monitor.reports import Reports, Samples
 from vedette.monitor.subjects import subject
+from vedette.monitor.window_documents import documents_of
 from vedette.ports.monitors import MonitorStore
 from vedette.profiles import Profile
 
@@ -63,12 +64,11 @@ class Publications:
         profile = self._profile(execution.id)
         if profile is None:
             return  # nothing was compared: an empty window leaves no files
-        constraints = self._references.document(
-            execution.endpoint, execution.version, monitor.baseline, CONSTRAINTS_FILE
-        )
+        with self._store.read() as snapshot:
+            files = documents_of(execution, monitor, snapshot, self._references, profile)
         where = (execution.endpoint, execution.variant, execution.version)
         alone = monitor.window_s >= 3600 and not monitor.segments and self._references.is_alone(*where)
-        self._folder.write(execution, execution_files(execution, profile, constraints), alone=alone)
+        self._folder.write(execution, files, alone=alone)
 
     def _execution(self, execution_id: str) -> tuple[Execution, Monitor]:
         with self._store.read() as snapshot:

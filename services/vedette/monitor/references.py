@@ -199,6 +199,12 @@ class References:
         here = [(name, str(number)) for name, number in (*serving.variants, *serving.shadows)] if serving else []
         return here == [(variant, version)]
 
+    def signature(self, endpoint: str, version: str) -> Signature:
+        """The signature of a version that the endpoint serves or served, as far as it is known."""
+        number = int(version) if version.isdigit() else 0
+        found = self._versions.get((self.model_of(endpoint), number))
+        return found.signature if found is not None else _UNNAMED
+
     def document(self, endpoint: str, version: str, baseline: str, name: str) -> bytes | None:
         """A file of the baseline that windows of this version are compared with, as far as it is known."""
         reference = self._known(endpoint, version, baseline)
