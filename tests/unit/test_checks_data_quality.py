@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 from typing import Any
 
@@ -13,8 +14,17 @@ from tests.unit.checks_tables import SIGNATURE, Table, compared, people, profile
 
 from vedette.core.monitors import CheckResult, CheckSettings
 from vedette.monitor.checks import make_check
-from vedette.monitor.constraints import constraints_document, read_constraints, suggest
+from vedette.monitor.checks.data_quality import DataQuality
+from vedette.monitor.constraints import (
+    Constraints,
+    FeatureConstraints,
+    NumericConstraints,
+    constraints_document,
+    read_constraints,
+    suggest,
+)
 from vedette.monitor.evidence import Evidence
+from vedette.profiles import Profile
 
 BASELINE = people(1000, seed=1)
 
@@ -229,3 +239,24 @@ def test_an_excluded_column_is_not_missing() -> None:
     assert (drift["age"].outcome, drift["age"].description) == ("skipped", "The column is excluded from capture.")
     assert drift["city"].description == "The window has no such column."
     assert drift["income"].outcome == "ok"
+
+
+@pytest.mark.parametrize(
+    ("values", "suggested", "outcomes"),
+    [
+        ([0.0, 2.0, 1.0], True, ["ok"]),
+        ([0.0, -1.5, 1.0], True, ["violated"]),
+        ([-1.0, 2.0, 1.0], False, []),
+        ([math.nan, math.nan, math.nan], True, []),
+    ],
+)
+def test_values_below_zero_where_asked_for(values: list[float], suggested: bool, outcomes: list[str]) -> None:
+    """Only with the parameter, and where the constraints say so."""
+    profile = Profile()
+    profile.fold({"age": np.array(values)})
+    feature = FeatureConstraints("age", "Fractional", num_constraints=NumericConstraints(suggested))
+    evidence = Evidence(profile, constraints=Constraints(features=(feature,)))
+    found = [each for each in DataQuality(non_negative=True).evaluate(evidence) if each.kind == "non_negative_check"]
+    assert [each.outcome for each in found] == outcomes
+    assert all((each.feature, each.value, each.threshold) == ("age", min(values), 0.0) for each in found)
+    assert not [each for each in DataQuality().evaluate(evidence) if each.kind == "non_negative_check"]

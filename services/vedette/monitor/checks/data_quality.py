@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import ClassVar, Literal
@@ -45,6 +46,10 @@ class DataQuality:
 
     name: ClassVar[str] = "data_quality"
 
+    non_negative: bool = False
+    """Whether values below zero are a violation (`non_negative_check`) where the constraints say `is_non_negative`.
+    SageMaker writes that constraint and checks it nowhere."""
+
     def evaluate(self, evidence: Evidence) -> list[CheckResult]:
         constraints, window = evidence.constraints, evidence.window
         if constraints is None:
@@ -59,6 +64,8 @@ class DataQuality:
             config = constraints.config_of(feature)
             if column is not None and column.rows and config.evaluate_constraints == "Enabled":
                 results += _feature(evidence, feature, config, column)
+                if self.non_negative:
+                    results += _non_negative(feature, column)
         return results
 
 
@@ -161,6 +168,13 @@ def _categorical_values(
     shown = f" Outside of the domain: {', '.join(ascii(name[:40]) for name in foreign)}." if foreign else ""
     complaint = _unmet(share, f"At least {wanted:.6g} of the values must be in the domain.{shown}")
     yield _result("categorical_values_check", feature.name, share, wanted, complaint if share < wanted else "")
+
+
+def _non_negative(feature: FeatureConstraints, column: ColumnProfile) -> Iterator[CheckResult]:
+    least = column.moments.minimum if column.kind == "numeric" and column.moments.count else math.nan
+    if feature.is_non_negative and math.isfinite(least):
+        complaint = _unmet(least, "No value may be below zero.") if least < 0 else ""
+        yield _result("non_negative_check", feature.name, least, 0.0, complaint)
 
 
 def _unmet(value: float, rule: str) -> str:
