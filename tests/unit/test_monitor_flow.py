@@ -213,7 +213,9 @@ async def test_a_window_that_kills_the_monitor_fails_after_ten_deaths(rig: Rig) 
         pass
     await rig.intake.commit()
     for _ in range(10):
+        await rig.begin()
         rig.executions._begin(WindowKey("m", "A", "1", "", START))
+    await rig.begin()
     await rig.read()
     assert short(rig.results())[0][3:] == (FAILED, 100, "the monitor died 10 times while it evaluated this window")
 

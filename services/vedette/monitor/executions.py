@@ -115,6 +115,7 @@ class Executions:
         self._news = asyncio.Event()
         self._reopen_at = 0.0
         self._postponed: dict[WindowKey, _Pause] = {}
+        self._begun: dict[WindowKey, int] = {}
         self._hanging: dict[tuple[str, str], asyncio.Future[Execution]] = {}
 
     @property
@@ -173,6 +174,7 @@ class Executions:
         """Evaluate a window that is due; False: later, because what it is compared with cannot be asked for now."""
         monitor = await asyncio.to_thread(self._monitor, state.key)
         if monitor is None:
+            self._begun.pop(state.key, None)
             return True
         try:
             case = await self._case(state, monitor)
@@ -188,6 +190,7 @@ class Executions:
         else:
             execution = await self._bounded(case, None, now)
         await asyncio.to_thread(self._put, execution, state, monitor)
+        del self._begun[state.key]
         self._after(execution, monitor)
         return True
 
@@ -204,9 +207,11 @@ class Executions:
             return monitor
 
     def _begin(self, key: WindowKey) -> int:
-        """How often this window was begun."""
-        with self._store.transaction() as tx:
-            return tx.count_attempt(key)
+        """In how many lives this window was begun: a result that cannot be stored is no death."""
+        if key not in self._begun:
+            with self._store.transaction() as tx:
+                self._begun[key] = tx.count_attempt(key)
+        return self._begun[key]
 
     async def _case(self, state: WindowState, monitor: Monitor) -> _Asked:
         case = Case(state, monitor)
