@@ -9,8 +9,9 @@ from typing import Any
 import pytest
 from tests.monitor_rig import START, Rig, watching
 
+from vedette.core.alerts import Webhook
 from vedette.core.errors import AlreadyExists, InvalidArgument, NotFound
-from vedette.core.models import EndpointConfig, Variant
+from vedette.core.models import CaptureSettings, EndpointConfig, Variant
 from vedette.core.monitors import AlertRule, CheckSettings, MonitorStatus
 from vedette.core.ports import Change, Deployment, Synced
 from vedette.monitor.config import MonitorSettings
@@ -105,6 +106,53 @@ async def test_results_violations_files_and_open_windows(rig: Rig) -> None:
     for attempt in (lambda: desk.page("n", limit=9), lambda: desk.file(found[0].id, "x"), lambda: desk.get("x")):
         with pytest.raises(NotFound):
             attempt()
+
+
+async def test_a_webhook_that_does_not_exist_is_refused(rig: Rig) -> None:
+    """A misspelt one would tell nobody, in silence; when the monitor is made and when it is changed."""
+    desk = monitors_of(rig)
+    with rig.store.transaction() as tx:
+        tx.alerts.insert_webhook(Webhook("pager", "https://hooks.example/"))
+    with pytest.raises(InvalidArgument, match="no webhook 'pagre'; did you mean 'pager'"):
+        desk.create(watching(webhooks=("pagre",)))
+    desk.create(watching(webhooks=("pager",)))
+    with pytest.raises(InvalidArgument, match="no webhook 'x'"):
+        desk.update(watching(webhooks=("pager", "x")))
+    assert desk.get("m").webhooks == ("pager",)
+
+
+async def serve(rig: Rig, capture: CaptureSettings) -> None:
+    """The endpoint `e` serves version 1, captured like this."""
+    config = EndpointConfig("m", (Variant("A", 1),), capture=capture)
+    version = await rig.registry.version("m", 1)
+    await rig.references._heard(Synced(1, whole=True))
+    await rig.references._heard(Change(2, "e", Deployment("e", 1, config, (version,))))
+
+
+async def test_a_segment_by_no_column_is_refused_once_the_model_is_known(rig: Rig) -> None:
+    """Before that it is told as the reason, as soon as it is; predictions are columns too."""
+    desk = monitors_of(rig)
+    early = desk.create(watching(segments=("sxe",)))
+    assert "sxe" not in early.reason
+    await serve(rig, CaptureSettings(100.0))
+    assert (desk.judged(early).status, desk.judged(early).reason) == (
+        MonitorStatus.SCHEDULED, "segment 'sxe' is no column of the model",
+    )  # fmt: skip
+    with pytest.raises(InvalidArgument, match=r"'sxe'.*did you mean 'sex'"):
+        desk.create(watching(name="n", segments=("sxe",)))
+    with pytest.raises(InvalidArgument, match="'sxe'"):
+        desk.update(early)
+    assert desk.update(watching(segments=("sex", "prediction"))).reason == ""
+
+
+async def test_a_segment_by_an_excluded_column_is_told(rig: Rig) -> None:
+    """It may be captured again one day."""
+    desk = monitors_of(rig)
+    await serve(rig, CaptureSettings(100.0, exclude=("sex",)))
+    assert desk.create(watching(segments=("sex",))).reason == "segment 'sex' is excluded from capture"
+    await serve(rig, CaptureSettings(100.0, outputs=False))
+    assert desk.judged(desk.get("m")).reason == ""
+    assert "excluded" in desk.judged(watching(segments=("prediction",))).reason
 
 
 def test_the_monitor_has_one_worker() -> None:

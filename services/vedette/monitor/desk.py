@@ -5,7 +5,8 @@ Rule: methods are plain, block on the store, and take and give the values of cor
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import difflib
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -28,7 +29,7 @@ from vedette.monitor.segments import MAX_SEGMENTS
 from vedette.monitor.subjects import check_labels
 from vedette.monitor.window_documents import documents_of
 from vedette.monitor.windows import check_pace
-from vedette.ports.monitors import MonitorSnapshot, MonitorStore
+from vedette.ports.monitors import MonitorSnapshot, MonitorStore, MonitorTransaction
 from vedette.profiles import Profile
 
 MAX_MONITORS = 1_000
@@ -92,13 +93,19 @@ class Monitors:
         self._changed = changed
 
     def create(self, monitor: Monitor) -> Monitor:
-        """Begin to watch. The endpoint need not exist yet: the monitor is `Pending` until it does."""
+        """Begin to watch. The endpoint need not exist yet: the monitor is `Pending` until it does.
+
+        Raises:
+            InvalidArgument: settings that can never work, an unknown webhook, or a segment that is no column of what
+                the endpoint serves.
+        """
         check_monitor(monitor)
         now = self._clock.time()
         fresh = replace(monitor, status=MonitorStatus.PENDING, reason="", created_at=now, updated_at=now)
         with self._store.transaction() as tx:
             if len(tx.monitors(limit=MAX_MONITORS)[0]) >= MAX_MONITORS:
                 raise Conflict(f"there are {MAX_MONITORS} monitors, which is as many as there may be")
+            self._check_known(tx, fresh)
             fresh = self.judged(fresh)
             tx.insert_monitor(fresh)
         self._changed()
@@ -118,10 +125,14 @@ class Monitors:
         return [monitor for monitor in found if status in {None, monitor.status}], following
 
     def update(self, monitor: Monitor) -> Monitor:
-        """Replace the settings; windows that would be cut otherwise begin anew. A paused monitor stays paused."""
+        """Replace the settings; windows that would be cut otherwise begin anew. A paused monitor stays paused.
+
+        Raises what `create` raises.
+        """
         check_monitor(monitor)
         with self._store.transaction() as tx:
             before = tx.monitor(monitor.name)
+            self._check_known(tx, monitor)
             after = replace(monitor, status=before.status, reason=before.reason, created_at=before.created_at)
             after = self.judged(replace(after, updated_at=self._clock.time()))
             tx.update_monitor(after)
@@ -163,7 +174,34 @@ class Monitors:
             return monitor
         reason = self._references.missing(monitor.endpoint, monitor.baseline)
         status = MonitorStatus.PENDING if reason else MonitorStatus.SCHEDULED
-        return replace(monitor, status=status, reason=reason)
+        return replace(monitor, status=status, reason=reason or self._without_segments(monitor))
+
+    def _check_known(self, tx: MonitorTransaction, monitor: Monitor) -> None:
+        """Refuse names of what is not there, as far as that is known."""
+        webhooks = [webhook.name for webhook in tx.alerts.webhooks()] if monitor.webhooks else []
+        for name in monitor.webhooks:
+            if name not in webhooks:
+                raise InvalidArgument(f"there is no webhook {name!r}{_nearest(name, webhooks)}")
+        known = self._references.columns(monitor.endpoint) if monitor.segments else None
+        for name in monitor.segments if known is not None else ():
+            if known is not None and name not in known.names:
+                hint = _nearest(name, sorted(known.names))
+                raise InvalidArgument(
+                    f"segment {name[:80]!r}: the model of {monitor.endpoint!r} has no such column{hint}"
+                )
+
+    def _without_segments(self, monitor: Monitor) -> str:
+        """Which segments have no results, and why; empty: none, as far as is known."""
+        known = self._references.columns(monitor.endpoint) if monitor.segments else None
+        if known is None:
+            return ""
+        reasons = [
+            f"segment {name[:80]!r} is no column of the model" if name not in known.names
+            else f"segment {name[:80]!r} is excluded from capture"
+            for name in monitor.segments
+            if name not in known.names or name in known.excluded
+        ]  # fmt: skip
+        return "; ".join(reasons)
 
 
 class Results:
@@ -257,3 +295,8 @@ def _profile(snapshot: MonitorSnapshot, execution_id: str) -> Profile | None:
         return Profile.from_bytes(snapshot.profile(execution_id))
     except NotFound:
         return None
+
+
+def _nearest(name: str, known: Sequence[str]) -> str:
+    found = difflib.get_close_matches(name[:_MAX_TEXT], known, n=1)
+    return f"; did you mean {found[0][:80]!r}?" if found else ""

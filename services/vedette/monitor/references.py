@@ -22,11 +22,12 @@ import msgspec
 from vedette.codec.captures import CaptureBatch
 from vedette.core.clock import Clock
 from vedette.core.errors import DeadlineExceeded, NotFound, Unavailable, VedetteError
-from vedette.core.models import ModelVersion, Signature
+from vedette.core.models import CaptureSettings, ModelVersion, Signature
 from vedette.core.monitors import CONSTRAINTS_FILE, PROFILE_FILE, Baseline
 from vedette.core.ports import Change, Registry, Synced
 from vedette.monitor.constraints import Constraints, read_constraints
 from vedette.monitor.folding import Facts
+from vedette.monitor.tabulation import column_names, cut_columns
 from vedette.ports.baselines import Baselines
 from vedette.ports.monitors import MonitorStore
 from vedette.profiles import Layout, Profile
@@ -76,11 +77,21 @@ class _Serving:
     """Those that take traffic, with their versions."""
     shadows: tuple[tuple[str, int], ...]
     digests: frozenset[str]
+    capture: CaptureSettings
 
     @property
     def versions(self) -> list[int]:
         """Every version that is loaded, once."""
         return sorted({version for _, version in (*self.variants, *self.shadows)})
+
+
+@dataclass(frozen=True, slots=True)
+class Captured:
+    """The columns of an endpoint's traffic."""
+
+    names: frozenset[str]
+    excluded: frozenset[str]
+    """Those that captures lack."""
 
 
 @dataclass(slots=True)
@@ -155,6 +166,7 @@ class References:
             tuple((each.name, each.version) for each in config.variants),
             tuple((each.name, each.version) for each in config.shadow_variants),
             frozenset(version.digest for version in event.deployment.versions),
+            config.capture,
         )
         await self._serves(event.endpoint, config.model)
         for version in event.deployment.versions:
@@ -192,6 +204,20 @@ class References:
         """The variants of the endpoint that take traffic, with their versions, as far as is known."""
         serving = self._endpoints.get(endpoint)
         return [(name, str(version)) for name, version in serving.variants] if serving else []
+
+    def columns(self, endpoint: str) -> Captured | None:
+        """The columns of the versions that the endpoint serves; None: they are not known, or only rows can tell."""
+        serving = self._endpoints.get(endpoint)
+        versions = [self._versions.get((serving.model, number)) for number in serving.versions] if serving else []
+        names, cut = frozenset[str](), frozenset[str]()
+        for version in versions:
+            own = column_names(version.signature) if version else None
+            if serving is None or version is None or own is None:
+                return None
+            capture = serving.capture
+            names |= own
+            cut |= cut_columns(version.signature, capture.exclude, inputs=capture.inputs, outputs=capture.outputs)
+        return Captured(names, cut) if names else None
 
     def is_alone(self, endpoint: str, variant: str, version: str) -> bool:
         """Whether the endpoint has this variant and version and no other, as far as is known."""

@@ -97,25 +97,35 @@ def _whole_names(signature: Signature, widths: Mapping[str, int]) -> dict[str, l
     return found
 
 
-def excluded_columns(batch: CaptureBatch, signature: Signature) -> frozenset[str]:
-    """The columns of the signature that were cut out of a batch: by name, with their tensor, or with all inputs.
+def column_names(signature: Signature) -> frozenset[str] | None:
+    """Every column that a table of this signature can have; None where only its rows can tell."""
+    named = len(signature.inputs) == 1 and signature.feature_names
+    inputs_open = not named and any(-1 in spec.shape[1:] for spec in signature.inputs)
+    if not signature.inputs or inputs_open or any(-1 in spec.shape[1:] for spec in signature.outputs):
+        return None
+    return cut_columns(signature, (), inputs=False, outputs=False)
 
-    The same goes for outputs. No others: what a batch names was said by whoever published it.
-    """
+
+def excluded_columns(batch: CaptureBatch, signature: Signature) -> frozenset[str]:
+    """The columns of the signature that were cut out of a batch. No others: whoever published it chose its names."""
     answered = "OK" in batch.codes
-    no_inputs, no_outputs = answered and not batch.inputs, answered and not batch.outputs
-    if not (batch.excluded or no_inputs or no_outputs):
+    inputs, outputs = not answered or bool(batch.inputs), not answered or bool(batch.outputs)
+    return cut_columns(signature, batch.excluded, inputs=inputs, outputs=outputs)
+
+
+def cut_columns(signature: Signature, cut: Collection[str], *, inputs: bool, outputs: bool) -> frozenset[str]:
+    """The columns that captures lack: cut out by name or with their tensor, or all inputs, or all outputs."""
+    if inputs and outputs and not cut:
         return frozenset()
-    cut = frozenset(batch.excluded)
     found: set[str] = set()
     for tensor, names in _whole_names(signature, {}).items():
-        found.update(names if no_inputs or tensor in cut else cut.intersection(names))
+        found.update(names if not inputs or tensor in cut else (name for name in names if name in cut))
     taken: set[str] = set()
     for spec in signature.outputs:
         width = element_count(spec.shape[1:])
         columns = output_names(signature, spec, width if width <= MAX_COLUMNS else 0, taken=taken)
         taken.update(columns)
-        if no_outputs or spec.name in cut:
+        if not outputs or spec.name in cut:
             found.update(columns)
     return frozenset(found)
 
