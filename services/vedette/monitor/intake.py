@@ -26,7 +26,7 @@ from vedette.monitor.evaluation import QUALITY
 from vedette.monitor.folding import Changes, Facts, Fold, FoldLimits, Tally, Watch, check_batch
 from vedette.monitor.labels import PredictionIndex
 from vedette.monitor.references import References
-from vedette.ports.monitors import MonitorSnapshot, MonitorStore
+from vedette.ports.monitors import MonitorSnapshot, MonitorStore, MonitorTransaction
 
 log = logging.getLogger(__name__)
 
@@ -108,7 +108,9 @@ class Intake:
         self._stored_offset = -1
         self._consumer = _Consumer()
         self._careful_until = 0
-        self._pending: Changes | None = None
+        self._tried = -1
+        self._fresh = True
+        self._sure = False
         self._refused: list[tuple[Delivery, InvalidArgument]] = []
         self._since = 0
         self._commit_at = 0.0
@@ -124,17 +126,25 @@ class Intake:
 
     async def run(self) -> None:
         """Consume until `stop`; goes on by itself after whatever can pass."""
-        await self._until_stored(self._begin)
+        self._fresh, self._sure = True, False
         while not self._stopping.is_set():
             try:
-                await self.step()
-                self.trouble = ""
-            except _Broken as broken:
-                await self._again(broken)
-            except Unavailable as error:
+                await self._go_on()
+            except VedetteError as error:
+                self._sure &= isinstance(error, Unavailable)
                 self._say(error.message)
                 await self._pause(1.0)
+            except Exception:
+                self._say("captures cannot be folded, see the log of the monitor service")
+                raise
         await self._end()
+
+    async def _go_on(self) -> None:
+        try:
+            await self.step()
+            self.trouble = ""
+        except _Broken as broken:
+            await self._again(broken)
 
     def stop(self) -> None:
         """End `run` after the step under way; what was folded is stored."""
@@ -146,15 +156,22 @@ class Intake:
 
     async def start(self) -> None:
         """What `run` begins with, for callers that drive `step` themselves."""
+        self._fresh = True
+        await self._resume()
+
+    async def _resume(self) -> None:
+        """Begin from what is stored: memory is not to be trusted, or there is nothing in it yet."""
+        self._sure = False
         await asyncio.to_thread(self._begin)
+        await self._stream.commit(TOPIC, GROUP, self._offset)
+        self._sure = True
 
     async def step(self, *, wait_s: float = 0.5) -> int:
         """Handle some messages, or wait for them; store what is due. Returns how many messages were handled."""
+        if not self._sure:
+            await self._resume()
         if self._watch_again:
-            self._watch_again = False
             await asyncio.to_thread(self._look_at_monitors)
-        if self._pending is not None:  # the last commit failed: nothing is folded on top of it
-            await self.commit()
         limit = 1 if self._offset < self._careful_until else _READ
         deliveries = await self._stream.read(TOPIC, self._offset, limit)
         try:
@@ -172,27 +189,32 @@ class Intake:
             await self.commit()
 
     async def commit(self) -> None:
-        """Store what was folded, and tell the stream how far it is."""
+        """Store what was folded, and tell the stream how far it is.
+
+        When it fails nothing is stored a second time: it may have been kept all the same, and evaluated meanwhile.
+        The next step folds again from what the store says.
+        """
         began = self._clock.monotonic()
+        if not self._sure:
+            await self._resume()
         await self._bury_refused()
-        if self._pending is None:
-            self._pending = await asyncio.to_thread(self._fold.changes)
-        changes = self._pending
+        self._sure = False
+        changes = await asyncio.to_thread(self._fold.changes)
         if changes != Changes() or self._offset != self._stored_offset:
             await asyncio.to_thread(self._put, changes)
+            if changes.sealed:
+                self._sealed()
             await self._stream.commit(TOPIC, GROUP, self._offset)
-        self._pending = None
+        self._sure = True
         self._since = 0
         took = self._clock.monotonic() - began
         self._commit_at = self._clock.monotonic() + max(self._limits.commit_s, 20 * took)
-        if changes.sealed:
-            self._sealed()
 
     # Handling messages
 
     async def _handle(self, deliveries: Sequence[Delivery]) -> None:
         careful = self._offset < self._careful_until
-        if careful and await self._has_failed(deliveries[0], "it was being handled when the monitor died"):
+        if careful and await self._is_deadly(deliveries[0]):
             self._passed(deliveries[0])
             return
         decoded = await asyncio.to_thread(lambda: [_decoded(delivery) for delivery in deliveries])
@@ -225,6 +247,13 @@ class Intake:
                 raise _Broken(delivery.offset, f"{type(error).__name__} while folding") from error
         return tallies
 
+    async def _is_deadly(self, delivery: Delivery) -> bool:
+        """Count this life's attempt at the message before it begins; True: there were enough, and it is buried."""
+        if delivery.offset == self._tried:  # only the store, the stream or the registry were away
+            return False
+        self._tried = delivery.offset
+        return await self._has_failed(delivery, "it was being handled when the monitor died")
+
     async def _bury_refused(self) -> None:
         while self._refused:
             delivery, error = self._refused[0]
@@ -244,9 +273,9 @@ class Intake:
 
     async def _again(self, broken: _Broken) -> None:
         """Begin from what is stored, one message at a time until the one that failed is past."""
-        await self._stream.fail(TOPIC, GROUP, broken.offset, broken.reason)
-        await self._until_stored(self._begin)
+        self._sure, self._tried = False, -1
         self._careful_until = max(self._careful_until, broken.offset + 1)
+        await self._stream.fail(TOPIC, GROUP, broken.offset, broken.reason)
 
     def _tell(self, tally: Tally) -> None:
         self._arrivals[tally.endpoint] = self._clock.monotonic()
@@ -291,22 +320,28 @@ class Intake:
     def _begin(self) -> None:
         """Begin from what is stored. Blocks."""
         self._fold = Fold(self._fold_limits)
-        self._pending = None
         self._refused = []
         with self._store.transaction() as tx:
             self._offset = self._stored_offset = tx.offset(TOPIC)
             self._fold.watch(_watches(tx))
             self._fold.restore(tx.windows(), tx.notes)
-            before = _read_consumer(tx.note("consumer", TOPIC))
-            same = before.running and before.offset == self._offset
-            starts = before.starts + 1 if same else 1
-            careful = before.running and (before.careful or starts > _CAREFUL_AFTER)
-            self._consumer = _Consumer(self._offset, starts, careful, running=True)
-            tx.put_note("consumer", TOPIC, msgspec.json.encode(self._consumer))
-        self._careful_until = self._offset + _CAREFUL_FOR if careful else 0
+            if self._fresh:
+                self._count_life(tx)
+        if self._fresh:
+            self._fresh, self._tried = False, -1
+            self._careful_until = self._offset + _CAREFUL_FOR if self._consumer.careful else 0
+        self._since = 0
         now = self._clock.monotonic()
         self._arrivals = dict.fromkeys(self._fold.endpoints, now)
         self._settle_at = now + self._limits.settle_s
+
+    def _count_life(self, tx: MonitorTransaction) -> None:
+        before = _read_consumer(tx.note("consumer", TOPIC))
+        same = before.running and before.offset == self._offset
+        starts = before.starts + 1 if same else 1
+        careful = before.running and (before.careful or starts > _CAREFUL_AFTER)
+        self._consumer = _Consumer(self._offset, starts, careful, running=True)
+        tx.put_note("consumer", TOPIC, msgspec.json.encode(self._consumer))
 
     def _put(self, changes: Changes) -> None:
         with self._store.transaction() as tx:
@@ -329,8 +364,13 @@ class Intake:
                 self._metrics.counter(name, monitor=state.key.monitor, outcome="due").inc()
 
     def _look_at_monitors(self) -> None:
-        with self._store.read() as snapshot:
-            watches = _watches(snapshot)
+        self._watch_again = False
+        try:
+            with self._store.read() as snapshot:
+                watches = _watches(snapshot)
+        except VedetteError:
+            self._watch_again = True
+            raise
         self._fold.watch(watches)
 
     async def _end(self) -> None:
@@ -345,16 +385,6 @@ class Intake:
     def _put_consumer(self) -> None:
         with self._store.transaction() as tx:
             tx.put_note("consumer", TOPIC, msgspec.json.encode(self._consumer))
-
-    async def _until_stored(self, work: Callable[[], None]) -> None:
-        while not self._stopping.is_set():
-            try:
-                await asyncio.to_thread(work)
-            except Unavailable as error:
-                self._say(error.message)
-                await self._pause(1.0)
-            else:
-                return
 
     async def _pause(self, seconds: float) -> None:
         try:
