@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import zlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -17,7 +18,7 @@ import msgspec
 from vedette.codec.captures import CaptureBatch, decode_captures
 from vedette.core.clock import Clock
 from vedette.core.errors import InvalidArgument, Unavailable, VedetteError
-from vedette.core.events import Delivery, Topic
+from vedette.core.events import Delivery, Message, Topic
 from vedette.core.metrics import Metrics
 from vedette.core.models import Signature
 from vedette.core.monitors import Monitor, MonitorStatus
@@ -33,6 +34,7 @@ log = logging.getLogger(__name__)
 TOPIC: Topic = "captures"
 GROUP = "monitor"
 ATTEMPTS = 3
+_LAST = f"{TOPIC}/last"
 _READ = 64
 _CAREFUL_AFTER = 4
 """Starts without progress after which messages are handled one by one; fewer could be somebody's kill -9."""
@@ -67,6 +69,14 @@ class _Consumer:
     """Lives in a row that began there and did not end cleanly."""
     careful: bool = False
     running: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class _Last:
+    """The last message that was handled, by which the stream is known again."""
+
+    offset: int
+    fingerprint: int
 
 
 class _Broken(Exception):
@@ -109,6 +119,8 @@ class Intake:
         self._consumer = _Consumer()
         self._careful_until = 0
         self._tried = -1
+        self._last: _Last | None = None
+        self._passing: Delivery | None = None
         self._fresh = True
         self._sure = False
         self._refused: list[tuple[Delivery, InvalidArgument]] = []
@@ -163,8 +175,28 @@ class Intake:
         """Begin from what is stored: memory is not to be trusted, or there is nothing in it yet."""
         self._sure = False
         await asyncio.to_thread(self._begin)
+        if await self._is_another_stream():
+            log.error("the stream is another one: it is read from its beginning", extra={"offset": self._offset})
+            self._offset = 0
+            self._careful_until = _CAREFUL_FOR if self._consumer.careful else 0
         await self._stream.commit(TOPIC, GROUP, self._offset)
         self._sure = True
+
+    async def _is_another_stream(self) -> bool:
+        """Whether the stream was replaced: it ends before what was read, or holds another message at that place.
+
+        What is folded a second time then (of a stream that was restored) is known by its producer's numbers.
+        """
+        if not self._offset:
+            return False
+        if await self._stream.end(TOPIC) < self._offset:
+            return True
+        last = self._last
+        if last is None or last.offset >= self._offset:
+            return False
+        found = await self._stream.read(TOPIC, last.offset, 1)
+        kept = bool(found) and found[0].offset == last.offset
+        return kept and await asyncio.to_thread(_fingerprint, found[0].message) != last.fingerprint
 
     async def step(self, *, wait_s: float = 0.5) -> int:
         """Handle some messages, or wait for them; store what is due. Returns how many messages were handled."""
@@ -230,6 +262,7 @@ class Intake:
 
     def _passed(self, delivery: Delivery) -> None:
         self._offset = delivery.offset + 1
+        self._passing = delivery
 
     async def _facts(self, batch: CaptureBatch) -> Facts:
         names = {watch.monitor.baseline for watch in self._fold.watched(batch.endpoint)}
@@ -294,6 +327,9 @@ class Intake:
 
     async def _rest(self) -> None:
         """The stream was read to its end: let event time go on where nothing arrives, look for what is lost."""
+        if await self._stream.end(TOPIC) < self._offset:
+            self._sure = False
+            return
         now = self._clock.monotonic()
         if not self._caught_up:
             self._caught_up = True
@@ -325,6 +361,7 @@ class Intake:
             self._offset = self._stored_offset = tx.offset(TOPIC)
             self._fold.watch(_watches(tx))
             self._fold.restore(tx.windows(), tx.notes)
+            self._last, self._passing = _read_last(tx.note("consumer", _LAST)), None
             if self._fresh:
                 self._count_life(tx)
         if self._fresh:
@@ -353,6 +390,7 @@ class Intake:
             for (kind, name), value in changes.notes.items():
                 tx.put_note(kind, name, value)
             tx.set_offset(TOPIC, self._offset)
+            self._put_last(tx)
             if self._consumer.careful and self._offset >= self._careful_until:
                 self._consumer.careful = False
                 tx.put_note("consumer", TOPIC, msgspec.json.encode(self._consumer))
@@ -362,6 +400,12 @@ class Intake:
             if state.sealed:
                 name = "vedette_monitor_windows_total"
                 self._metrics.counter(name, monitor=state.key.monitor, outcome="due").inc()
+
+    def _put_last(self, tx: MonitorTransaction) -> None:
+        passed = self._passing
+        if passed is not None:
+            self._last, self._passing = _Last(passed.offset, _fingerprint(passed.message)), None
+            tx.put_note("consumer", _LAST, msgspec.json.encode(self._last))
 
     def _look_at_monitors(self) -> None:
         self._watch_again = False
@@ -413,6 +457,10 @@ def _decoded(delivery: Delivery) -> tuple[Delivery, CaptureBatch | InvalidArgume
     return delivery, batch
 
 
+def _fingerprint(message: Message) -> int:
+    return zlib.crc32(message.value, zlib.crc32(message.key.encode(errors="surrogatepass")))
+
+
 def _watches(snapshot: MonitorSnapshot) -> list[Watch]:
     """The monitors that are not paused; one whose settings this version cannot read is left out."""
     found = []
@@ -442,3 +490,10 @@ def _read_consumer(text: bytes | None) -> _Consumer:
         return msgspec.json.decode(text, type=_Consumer)
     except msgspec.MsgspecError:
         return _Consumer(running=True)
+
+
+def _read_last(text: bytes | None) -> _Last | None:
+    try:
+        return msgspec.json.decode(text, type=_Last) if text else None
+    except msgspec.MsgspecError:
+        return None
