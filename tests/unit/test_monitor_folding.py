@@ -359,10 +359,10 @@ def test_going_on_from_what_was_stored_gives_the_same_windows(seed: int, cut: li
 
 
 def test_stored_state_that_is_damaged_is_said_to_be() -> None:
-    """Instead of beginning from nothing."""
-    fold = fold_of()
-    with pytest.raises(DataLoss):
-        fold.restore([], lambda kind: {"m/A/1": b"{"} if kind == "series" else {})
+    """Each by its name."""
+    notes = {"series": {"m/A/1": b"{", "nonsense": b"{}"}, "producer": {"p": b"[]"}}
+    damaged = fold_of().restore([], lambda kind: notes.get(kind, {}))
+    assert damaged == ["producer p", "series m/A/1", "series nonsense"]
     with pytest.raises(DataLoss):
         Kept.decode(b"nonsense")
 

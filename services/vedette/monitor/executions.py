@@ -24,6 +24,7 @@ from vedette.monitor import alerts, evaluation
 from vedette.monitor.evaluation import ASKING, QUALITY, Case, Progress
 from vedette.monitor.folding import NO_REQUESTS, segments_of
 from vedette.monitor.labels import outcomes_of
+from vedette.monitor.lots import DAMAGED
 from vedette.monitor.outcomes import Outcomes
 from vedette.monitor.predictor import Predictor
 from vedette.monitor.references import References
@@ -184,8 +185,8 @@ class Executions:
         self._postponed.pop(state.key, None)
         attempts = await asyncio.to_thread(self._begin, state.key)
         now = self._clock.time()
-        if attempts > ATTEMPTS:
-            reason = f"the monitor died {ATTEMPTS} times while it evaluated this window"
+        died = f"the monitor died {ATTEMPTS} times while it evaluated this window" if attempts > ATTEMPTS else ""
+        if reason := died or (DAMAGED if state.reason == DAMAGED else ""):
             execution = evaluation.failed(state, monitor, reason, now)
         else:
             execution = await self._bounded(case, None, now)
@@ -348,7 +349,13 @@ class Executions:
         self._told(notifications)
 
     def _record(self, tx: MonitorTransaction, execution: Execution, monitor: Monitor) -> list[Notification]:
-        return alerts.record(execution, tx.alerts, monitor, execution.evaluated_at, repeat_s=self._repeat_s)
+        def stored(execution_id: str) -> Execution | None:
+            with contextlib.suppress(NotFound):
+                return tx.execution(execution_id)
+            return None
+
+        now = execution.evaluated_at
+        return alerts.record(execution, tx.alerts, monitor, now, repeat_s=self._repeat_s, stored=stored)
 
     def _after(self, execution: Execution, monitor: Monitor) -> None:
         name = "vedette_monitor_windows_total"

@@ -18,10 +18,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vedette.codec.captures import CaptureBatch
-from vedette.core.errors import CODES, DataLoss, InvalidArgument
+from vedette.core.errors import InvalidArgument
 from vedette.core.models import NAME, Signature
 from vedette.core.monitors import Monitor
-from vedette.monitor.lots import Kept, Lot
+from vedette.monitor.lots import Kept, Lot, requests_by_code
 from vedette.monitor.numbers import Numbers
 from vedette.monitor.segments import Segments
 from vedette.monitor.tabulation import Table, excluded_columns, tabulate
@@ -280,7 +280,7 @@ class Fold:
 
     def _fill(self, watch: Watch, lot: Lot, piece: _Piece, here: NDArray[np.bool_] | None, facts: Facts) -> None:
         """Add the requests `here` (None: all) of a batch to a window and to its segments."""
-        lot.count(_codes(piece.batch.codes, here))
+        lot.count(requests_by_code(piece.batch.codes, here))
         rows = None if here is None else np.flatnonzero(here[piece.table.requests])
         columns, keys = piece.rows(rows)
         lot.add(columns, keys)
@@ -385,28 +385,35 @@ class Fold:
             return _NOTE.encode(self._tides[name].time)
         return _NOTE.encode(self._courses[_course_key(name)])
 
-    def restore(self, windows: Iterable[WindowState], notes: Callable[[NoteKind], Mapping[str, bytes]]) -> None:
+    def restore(self, windows: Iterable[WindowState], notes: Callable[[NoteKind], Mapping[str, bytes]]) -> list[str]:
         """Go on from what was stored. Call it after `watch`; what is of no monitor any more is dropped.
 
-        Raises:
-            DataLoss: what was stored cannot be read.
+        Returns what is damaged: such a note is as good as none, and such a window is going to fail.
         """
-        try:
-            for name, text in notes("endpoint").items():
-                self._tides[name] = Tide(msgspec.json.decode(text, type=float))
-            for name, text in notes("producer").items():
-                numbers, endpoint = msgspec.json.decode(text, type=tuple[Numbers, str])
-                self._producers[name], self._last_endpoint[name] = numbers, endpoint
-            for name, text in notes("series").items():
-                self._courses[_course_key(name)] = msgspec.json.decode(text, type=_Course)
-        except msgspec.MsgspecError as error:
-            raise DataLoss("the monitor's stored state cannot be read") from error
+        damaged = []
+        kinds: tuple[NoteKind, ...] = ("endpoint", "producer", "series")
+        for kind, name, text in [(each, *note) for each in kinds for note in notes(each).items()]:
+            try:
+                self._restore_note(kind, name, text)
+            except (msgspec.MsgspecError, ValueError):
+                damaged.append(f"{kind} {name}")
         for state in windows:
             key = (state.key.monitor, state.key.variant, state.key.version)
             self._courses.setdefault(key, _Course())
-            self._lots.setdefault(key, {})[state.key.segment, state.key.start] = Lot.of(state)
+            lot = self._lots.setdefault(key, {})[state.key.segment, state.key.start] = Lot.of(state)
+            damaged += [f"window {state.key}"] if lot.damaged else []
         for name in {key[0] for key in self._courses} - set(self._watches):
             self._drop(name)
+        return damaged
+
+    def _restore_note(self, kind: NoteKind, name: str, text: bytes) -> None:
+        if kind == "endpoint":
+            self._tides[name] = Tide(msgspec.json.decode(text, type=float))
+        elif kind == "producer":
+            numbers, endpoint = msgspec.json.decode(text, type=tuple[Numbers, str])
+            self._producers[name], self._last_endpoint[name] = numbers, endpoint
+        else:
+            self._courses[_course_key(name)] = msgspec.json.decode(text, type=_Course)
 
 
 def segments_of(snapshot: MonitorSnapshot, key: WindowKey) -> Segments:
@@ -468,18 +475,6 @@ def check_batch(batch: CaptureBatch) -> None:
     for what in ("endpoint", "variant", "version"):
         if NAME.fullmatch(getattr(batch, what)) is None:
             raise InvalidArgument(f"captures: the {what} is not a name")
-
-
-def _codes(codes: Sequence[str], here: NDArray[np.bool_] | None) -> Counter[str]:
-    """Requests, and those that failed by their code."""
-    if here is not None:
-        codes = [code for code, wanted in zip(codes, here.tolist()) if wanted]
-    by_code = Counter(codes)
-    told = Counter({"requests": len(codes)})
-    for code, count in by_code.items():
-        if code != "OK":
-            told[f"failed:{code if code in CODES else 'other'}"] += count
-    return told
 
 
 def _nothing(key: CourseKey, endpoint: str, span: Due, told: Mapping[str, int]) -> WindowState:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import zlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -18,11 +17,12 @@ import msgspec
 from vedette.codec.captures import CaptureBatch, decode_captures
 from vedette.core.clock import Clock
 from vedette.core.errors import InvalidArgument, Unavailable, VedetteError
-from vedette.core.events import Delivery, Message, Topic
+from vedette.core.events import Delivery, Topic
 from vedette.core.metrics import Metrics
 from vedette.core.models import Signature
 from vedette.core.monitors import Monitor, MonitorStatus
 from vedette.core.ports import EventStream
+from vedette.monitor.bookmarks import Last, Life, fingerprint, read_last, read_life
 from vedette.monitor.evaluation import QUALITY
 from vedette.monitor.folding import Changes, Facts, Fold, FoldLimits, Tally, Watch, check_batch
 from vedette.monitor.labels import PredictionIndex
@@ -57,26 +57,6 @@ class IntakeLimits:
 
 
 _FOLD, _LIMITS = FoldLimits(), IntakeLimits()
-
-
-@dataclass(slots=True)
-class _Consumer:
-    """What the store remembers of the last life."""
-
-    offset: int = 0
-    """Where it began."""
-    starts: int = 0
-    """Lives in a row that began there and did not end cleanly."""
-    careful: bool = False
-    running: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class _Last:
-    """The last message that was handled, by which the stream is known again."""
-
-    offset: int
-    fingerprint: int
 
 
 class _Broken(Exception):
@@ -116,10 +96,10 @@ class Intake:
         self._fold = Fold(fold_limits)
         self._offset = 0
         self._stored_offset = -1
-        self._consumer = _Consumer()
+        self._consumer = Life()
         self._careful_until = 0
         self._tried = -1
-        self._last: _Last | None = None
+        self._last: Last | None = None
         self._passing: Delivery | None = None
         self._fresh = True
         self._sure = False
@@ -196,7 +176,7 @@ class Intake:
             return False
         found = await self._stream.read(TOPIC, last.offset, 1)
         kept = bool(found) and found[0].offset == last.offset
-        return kept and await asyncio.to_thread(_fingerprint, found[0].message) != last.fingerprint
+        return kept and await asyncio.to_thread(fingerprint, found[0].message) != last.fingerprint
 
     async def step(self, *, wait_s: float = 0.5) -> int:
         """Handle some messages, or wait for them; store what is due. Returns how many messages were handled."""
@@ -360,10 +340,12 @@ class Intake:
         with self._store.transaction() as tx:
             self._offset = self._stored_offset = tx.offset(TOPIC)
             self._fold.watch(_watches(tx))
-            self._fold.restore(tx.windows(), tx.notes)
-            self._last, self._passing = _read_last(tx.note("consumer", _LAST)), None
+            damaged = self._fold.restore(tx.windows(), tx.notes)
+            self._last, self._passing = read_last(tx.note("consumer", _LAST)), None
             if self._fresh:
                 self._count_life(tx)
+        for what in damaged:
+            log.error("stored state is damaged", extra={"what": what})
         if self._fresh:
             self._fresh, self._tried = False, -1
             self._careful_until = self._offset + _CAREFUL_FOR if self._consumer.careful else 0
@@ -373,11 +355,11 @@ class Intake:
         self._settle_at = now + self._limits.settle_s
 
     def _count_life(self, tx: MonitorTransaction) -> None:
-        before = _read_consumer(tx.note("consumer", TOPIC))
+        before = read_life(tx.note("consumer", TOPIC))
         same = before.running and before.offset == self._offset
         starts = before.starts + 1 if same else 1
         careful = before.running and (before.careful or starts > _CAREFUL_AFTER)
-        self._consumer = _Consumer(self._offset, starts, careful, running=True)
+        self._consumer = Life(self._offset, starts, careful, running=True)
         tx.put_note("consumer", TOPIC, msgspec.json.encode(self._consumer))
 
     def _put(self, changes: Changes) -> None:
@@ -404,7 +386,7 @@ class Intake:
     def _put_last(self, tx: MonitorTransaction) -> None:
         passed = self._passing
         if passed is not None:
-            self._last, self._passing = _Last(passed.offset, _fingerprint(passed.message)), None
+            self._last, self._passing = Last.of(passed), None
             tx.put_note("consumer", _LAST, msgspec.json.encode(self._last))
 
     def _look_at_monitors(self) -> None:
@@ -457,10 +439,6 @@ def _decoded(delivery: Delivery) -> tuple[Delivery, CaptureBatch | InvalidArgume
     return delivery, batch
 
 
-def _fingerprint(message: Message) -> int:
-    return zlib.crc32(message.value, zlib.crc32(message.key.encode(errors="surrogatepass")))
-
-
 def _watches(snapshot: MonitorSnapshot) -> list[Watch]:
     """The monitors that are not paused; one whose settings this version cannot read is left out."""
     found = []
@@ -481,19 +459,3 @@ def all_monitors(snapshot: MonitorSnapshot) -> list[Monitor]:
         more, token = snapshot.monitors(limit=1_000, after=token)
         found += more
     return found
-
-
-def _read_consumer(text: bytes | None) -> _Consumer:
-    if text is None:
-        return _Consumer()
-    try:
-        return msgspec.json.decode(text, type=_Consumer)
-    except msgspec.MsgspecError:
-        return _Consumer(running=True)
-
-
-def _read_last(text: bytes | None) -> _Last | None:
-    try:
-        return msgspec.json.decode(text, type=_Last) if text else None
-    except msgspec.MsgspecError:
-        return None

@@ -57,7 +57,7 @@ class PredictionIndex:
         with self._lock:
             for block in blocks:
                 if block.endpoint in self._windows:
-                    self._add(block)
+                    _add_ids(self._windows[block.endpoint], block)
 
     def find(self, tx: MonitorSnapshot, endpoint: str, ids: Sequence[str]) -> tuple[NDArray[np.bool_], list[WindowKey]]:
         """Which of the ids have a kept prediction, and the windows of those. Blocks."""
@@ -89,14 +89,20 @@ class PredictionIndex:
             return list(self._windows)
 
     def _fill(self, tx: MonitorSnapshot, endpoint: str) -> None:
-        self._windows[endpoint] = {}
+        found: dict[WindowKey, list[Hashes]] = {}
         for key, _ in tx.prediction_windows(endpoint):
             for block in tx.blocks(key):
-                self._add(block)
+                _add_ids(found, block)
+        self._windows[endpoint] = found
 
-    def _add(self, block: PredictionBlock) -> None:
+
+def _add_ids(windows: dict[WindowKey, list[Hashes]], block: PredictionBlock) -> None:
+    try:
         hashes = text_hashes(Kept.decode(block.payload).ids)
-        self._windows[block.endpoint].setdefault(block.window, []).append(hashes)
+    except DataLoss as error:
+        log.error("labels will not find some predictions", extra={"window": block.window, "reason": error.message})
+        return
+    windows.setdefault(block.window, []).append(hashes)
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,12 +9,13 @@ from dataclasses import dataclass
 import msgspec
 import numpy as np
 
-from vedette.core.errors import DataLoss
+from vedette.core.errors import CODES, DataLoss
 from vedette.core.tensors import Array
 from vedette.ports.monitors import PredictionBlock, WindowKey, WindowState
 from vedette.profiles import Layout, Profile
 
 UNKEPT = "predictions_not_kept"
+DAMAGED = "the state of this window was damaged"
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,17 +93,26 @@ class Lot:
         self._kept: list[Kept] = []
         self._kept_rows = 0
         self._profile = Profile(layout)
+        self._reason = ""
+
+    @property
+    def damaged(self) -> bool:
+        """Whether rows of it cannot be read any more."""
+        return self._reason == DAMAGED
 
     @classmethod
     def of(cls, state: WindowState) -> Lot:
-        """Go on from a stored state. `DataLoss` when its profile is damaged."""
+        """Go on from a stored state; with nothing where its profile is damaged, and never as if nothing had been."""
         lot = cls(state.key, state.endpoint, state.end, model=state.model, baseline=state.baseline)
-        if state.profile:
-            lot._profile = Profile.from_bytes(state.profile)
+        lot._reason = state.reason
+        try:
+            lot._profile = Profile.from_bytes(state.profile) if state.profile else lot._profile
+        except DataLoss:
+            lot._reason = DAMAGED
         lot._counts.update(state.counts)
         lot._excluded = frozenset(state.excluded)
         lot._blocks, lot._kept_rows = state.blocks, state.counts.get("predictions", 0)
-        lot.dirty = False
+        lot.dirty = lot._reason != state.reason
         return lot
 
     def count(self, counts: Mapping[str, int]) -> None:
@@ -153,6 +163,7 @@ class Lot:
             self._profile.rows,
             counts,
             tuple(sorted(self._excluded)),
+            reason=self._reason,
             model=self._model,
             baseline=self._baseline,
             profile=self._profile.to_bytes(),
@@ -180,3 +191,15 @@ def _together(group: Sequence[Kept]) -> Kept:
         return group[0]
     columns = {name: np.concatenate([part.columns[name] for part in group]) for name in group[0].columns}
     return Kept([i for part in group for i in part.ids], [p for part in group for p in part.places], columns)
+
+
+def requests_by_code(codes: Sequence[str], here: Array | None) -> Counter[str]:
+    """Requests, and those that failed by their code."""
+    if here is not None:
+        codes = [code for code, wanted in zip(codes, here.tolist()) if wanted]
+    by_code = Counter(codes)
+    told = Counter({"requests": len(codes)})
+    for code, count in by_code.items():
+        if code != "OK":
+            told[f"failed:{code if code in CODES else 'other'}"] += count
+    return told
