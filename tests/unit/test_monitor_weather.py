@@ -12,6 +12,7 @@ from tests.monitor_rig import START, Rig, Seen, short, watching
 
 from vedette.core.errors import DataLoss, Unavailable, VedetteError
 from vedette.core.monitors import CheckSettings, ExecutionStatus
+from vedette.monitor import executions
 from vedette.ports.monitors import WindowState
 from vedette.storage.memory import MemoryEventStream
 from vedette.storage.memory_monitors import MemoryMonitorTransaction
@@ -254,3 +255,23 @@ async def test_one_damaged_block_of_predictions_does_not_hide_the_others(rig: Ri
         tx.put_blocks([type(block)("e", key, 7, 1, b"damaged")], keep_rows=1_000)
     for _ in range(2):
         assert (await rig.labels.accept("e", labels(0, 100)))["joined"] == 100
+
+
+async def test_results_that_cannot_be_stored_are_trouble_until_they_can(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The service says that it is not well, and why."""
+    await rig.begin(watching(checks=DRIFT))
+    await rig.traffic(0)
+    await rig.traffic(20)
+    while await rig.intake.step(wait_s=0.0):
+        pass
+    await rig.intake.commit()
+    monkeypatch.setattr(executions, "_AFTER_FAILURE_S", 0.0)
+    with monkeypatch.context() as patch:
+        patch.setattr(MemoryMonitorTransaction, "put_profile", full)
+        running = asyncio.create_task(rig.executions.run())
+        await until(lambda: "out of disk space" in rig.executions.trouble)
+    await until(lambda: not rig.executions.trouble)
+    running.cancel()
+    assert rig.results()[0].rows == 100

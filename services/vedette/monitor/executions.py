@@ -117,12 +117,13 @@ class Executions:
         self._reopen_at = 0.0
         self._postponed: dict[WindowKey, _Pause] = {}
         self._begun: dict[WindowKey, int] = {}
+        self._waiting = ""
         self._hanging: dict[tuple[str, str], asyncio.Future[Execution]] = {}
 
     @property
     def trouble(self) -> str:
         """Why evaluating is not to be relied on; empty: it is."""
-        return "evaluations hang; restart the monitor" if len(self._hanging) >= _HANGING else ""
+        return "evaluations hang; restart the monitor" if len(self._hanging) >= _HANGING else self._waiting
 
     def wake(self) -> None:
         """Windows were sealed or re-opened."""
@@ -134,9 +135,12 @@ class Executions:
             self._news.clear()
             try:
                 while await self.step():
-                    pass
+                    self._waiting = ""
+                self._waiting = ""
             except VedetteError as error:
-                log.warning("windows wait to be evaluated", extra={"reason": error.message})
+                if self._waiting != error.message:
+                    log.warning("windows wait to be evaluated", extra={"reason": error.message})
+                self._waiting = error.message
                 await asyncio.sleep(_AFTER_FAILURE_S)
                 continue
             try:
