@@ -299,3 +299,11 @@ async def test_the_machines_resolver_knows_this_machine() -> None:
     found = await asyncio.to_thread(SystemResolver().addresses, "localhost", 80)
     assert set(found) <= {"127.0.0.1", "::1"}
     assert found
+
+
+@pytest.mark.parametrize("port", [0, 65_536, 99_999])
+def test_a_number_that_is_no_port_is_refused(port: int) -> None:
+    """Also where the operator has named the host on all ports."""
+    guard = AddressGuard(allowed_hosts=["127.0.0.1"])
+    with pytest.raises(InvalidArgument, match=f"{port} is no port"):
+        guard.check(f"http://127.0.0.1:{port}/")

@@ -398,3 +398,14 @@ async def test_an_unknown_failure_shows_an_id_and_nothing_else(
     detail = problem(await room.http.get("/v1/monitors/m"), 500, "internal")
     assert "secret" not in detail
     assert "finds it in the log" in detail
+
+
+@pytest.mark.parametrize("value", ["NaN", "null", "1e999", '{"a": 1}', "[1]", '"' + "x" * 1001 + '"'])
+async def test_a_parameter_that_is_none_is_told_in_one_sentence(room: MonitorRoom, value: str) -> None:
+    """Not once for each type that it might have had."""
+    body = f'{{"name": "n", "endpoint": "e", "checks": [{{"check": "psi", "parameters": {{"threshold": {value}}}}}]}}'
+    answer = await room.http.post("/v1/monitors", content=body, headers=JSON)
+    said = problem(answer, 400, "invalid_argument")
+    assert said == (
+        "checks.0.parameters.threshold: a parameter is true or false, a finite number, a text or a list of texts"
+    )

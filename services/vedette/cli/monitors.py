@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import sys
 import time
 from itertools import islice
@@ -396,9 +397,10 @@ def _value(text: str) -> bool | int | float | str:
         return text == "true"
     for kind in (int, float):
         try:
-            return kind(text)
+            number = kind(text)
         except ValueError:
             continue
+        return number if math.isfinite(number) else text  # JSON has no other numbers; the monitor says what it wants
     return text
 
 

@@ -141,6 +141,8 @@ class AddressGuard:
             )
         scheme = match["scheme"].lower()
         port = int(match["port"] or {"http": 80, "https": 443}[scheme])
+        if not 0 < port < 65_536:
+            raise InvalidArgument(f"{port} is no port: 1 to 65535")
         target = Target(scheme, _host(match["host"]), port, (match["path"] or "/") + (match["query"] or ""))
         if port not in self._ports and not self._names(target):
             raise InvalidArgument(f"webhooks may not use port {port}")

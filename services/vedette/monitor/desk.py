@@ -19,6 +19,7 @@ from vedette.monitor.alert_list import Alerts
 from vedette.monitor.alerts import check_rule
 from vedette.monitor.baselines import Baselines
 from vedette.monitor.checks import make_check
+from vedette.monitor.checks.bias import Bias
 from vedette.monitor.execution_files import check_file_name
 from vedette.monitor.labels import Labels
 from vedette.monitor.receivers import Webhooks
@@ -65,7 +66,8 @@ def check_monitor(monitor: Monitor) -> None:
     if not 1 <= len(monitor.checks) <= MAX_CHECKS:
         raise InvalidArgument(f"a monitor has 1 to {MAX_CHECKS} checks")
     for settings in monitor.checks:
-        make_check(settings)
+        if isinstance(make_check(settings), Bias) and not settings.parameters.get("facets"):
+            raise InvalidArgument("the check 'bias' needs 'facets': whom to watch, as Sex=F, Age>45 or Sex")
     if len(set(check_labels(monitor.checks))) < len(monitor.checks):
         raise InvalidArgument("a check stands there twice")
     if not 0 <= monitor.min_rows <= 10**9:

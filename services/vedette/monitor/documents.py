@@ -5,9 +5,10 @@ Rule: an unknown key is an error, and numbers are numbers: nothing is guessed fr
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, Field, ValidationError, ValidatorFunctionWrapHandler, WrapValidator
+from pydantic_core import PydanticCustomError
 
 from vedette.chassis.control.documents import Document, Flag, Number, Positive
 from vedette.core.alerts import Webhook, WebhookFormat
@@ -17,7 +18,19 @@ MAX_LABEL_BYTES = 16 << 20
 """Ground truth taken in one request."""
 Text = Annotated[str, Field(max_length=1000)]
 Names = Annotated[list[Text], Field(max_length=100)]
-Parameter = bool | Annotated[int, Field(strict=True)] | Number | Text | Names
+
+
+def _one_sentence(value: Any, read: ValidatorFunctionWrapHandler) -> Any:
+    """What is wrong with a parameter, said once instead of for every type that it is not."""
+    try:
+        return read(value)
+    except ValidationError:
+        raise PydanticCustomError(
+            "parameter", "a parameter is true or false, a finite number, a text or a list of texts"
+        ) from None
+
+
+Parameter = Annotated[bool | Annotated[int, Field(strict=True)] | Number | Text | Names, WrapValidator(_one_sentence)]
 
 
 class CheckDocument(Document):
