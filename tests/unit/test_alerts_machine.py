@@ -80,17 +80,19 @@ def test_only_what_was_firing_is_resolved(sign: Signal) -> None:
         ("x.", Signal.SHORT),
         ("x..", Signal.FADING),
         ("xx..", Signal.FADING),
-        ("xx.-.", Signal.QUIET),
+        ("xx.-.", Signal.FADING),
+        ("xx.-..", Signal.QUIET),
         ("x--", Signal.SHORT),
-        ("x---", Signal.NONE),
-        ("xx---", Signal.NONE),
+        ("x---", Signal.SHORT),
+        ("xx---", Signal.MET),
+        ("x-x--.", Signal.MET),
         ("oo", Signal.NONE),
         ("oox", Signal.SHORT),
         ("oo..", Signal.QUIET),
     ],
 )
 def test_what_histories_say(history: str, expected: Signal) -> None:
-    """Under 2 of 3, resolved after 2: windows that compared nothing age violations but are not quiet."""
+    """Under 2 of 3, resolved after 2: windows that compared nothing neither age violations nor are quiet."""
     assert signal(history, RULE) is expected
 
 
@@ -98,10 +100,10 @@ def test_what_histories_say(history: str, expected: Signal) -> None:
 def test_every_transition_of_the_table_is_taken(state: AlertState, sign: Signal) -> None:
     """`move` does what the table says, and a resolution uses the violations up."""
     history = {
-        Signal.NONE: "x---",
+        Signal.NONE: "xooo",
         Signal.SHORT: "x",
         Signal.MET: "xx",
-        Signal.QUIET: "x.-.",
+        Signal.QUIET: "x.-..",
         Signal.FADING: "x..",
     }[sign]
     after, text = move(state, history, RULE)
@@ -116,7 +118,8 @@ def test_every_transition_of_the_table_is_taken(state: AlertState, sign: Signal)
         ("x", "pending"),
         ("x..x", "pending pending pending pending"),
         ("x...", "pending pending pending ok"),
-        ("x---", "pending pending pending ok"),
+        ("x---", "pending pending pending pending"),
+        ("x--x", "pending pending pending firing"),
         ("xx", "pending firing"),
         ("x.x", "pending pending firing"),
         ("xx.x..", "pending firing firing firing firing resolved"),
@@ -144,7 +147,7 @@ def test_n_of_m_holds_for_every_sequence(letters: str, rule: AlertRule) -> None:
     since = 0  # the first window after the last resolution
     for number, state in enumerate(play(letters, rule)):
         seen = letters[since : number + 1]
-        period = letters[max(since, number + 1 - rule.evaluation_period) : number + 1]
+        period = seen.replace("-", "")[-rule.evaluation_period :]
         quiet = len(seen[seen.rfind("x") + 1 :].replace("-", ""))
         if not firing and period.count("x") >= rule.datapoints_to_alert and letters[number] == "x":
             firing = True
@@ -194,6 +197,32 @@ def test_a_revision_may_find_the_first_violation() -> None:
         alerts, group = transitions(alerts, group, execution(".", number), RULE, now=0.0)
     alerts, group = transitions(alerts, group, execution("x", 1, revision=2), RULE, now=1.0)
     assert [(each.state, each.history) for each in alerts] == [(AlertState.PENDING, "x.")]
+
+
+def test_late_labels_fire_although_newer_windows_have_none() -> None:
+    """A new alert knows which windows after it compared nothing: those have said nothing against it."""
+    alerts: list[Alert] = []
+    group = AlertGroup("g")
+    results = {}
+    for number in range(6):
+        result = execution("-", number)
+        results[result.id] = result
+        alerts, group = transitions(alerts, group, result, AlertRule(), now=0.0)
+    for number, letter, expected in ((1, "x", "x----"), (2, "x", "xx---"), (3, ".", "xx.--"), (4, ".", "xx..-")):
+        results[f"x{number}"] = execution(letter, number, revision=2)
+        late = results[f"x{number}"]
+        alerts, group = transitions(alerts, group, late, AlertRule(), now=1.0, stored=results.get)
+        assert alerts[0].history.replace("o", "x") == expected
+        assert alerts[0].state is (AlertState.FIRING if number < 4 else AlertState.RESOLVED)
+
+
+def test_a_new_alert_of_an_old_window_hears_what_the_later_ones_said() -> None:
+    """Violations of them count, and so does what was not violated; of what is forgotten nothing is known."""
+    results = {each.id: each for each in (execution("x", 3), execution(".", 4))}
+    points = tuple(Datapoint(f"x{number}", number * 5.0) for number in range(5))
+    late = execution("x", 1, revision=2)
+    alerts, _ = transitions([], AlertGroup("g", points), late, RULE, now=1.0, stored=results.get)
+    assert [(each.state, each.history) for each in alerts] == [(AlertState.FIRING, "x-x.")]
 
 
 def test_a_revision_that_could_compare_nothing_takes_nothing_back() -> None:

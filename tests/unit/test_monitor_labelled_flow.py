@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from tests.monitor_rig import Rig, watching
 from tests.unit.capture_batches import rows_of
 
+from vedette.core.alerts import AlertState
 from vedette.core.errors import NotFound
 from vedette.core.monitors import CONSTRAINTS_FILE, STATISTICS_FILE, CheckSettings, Execution
 from vedette.monitor.baselines import Baselines
@@ -116,6 +117,36 @@ async def test_a_model_that_gets_worse_is_found_by_its_labels(rig: Rig) -> None:
     assert {each["metric_name"] for each in found[VIOLATIONS_FILE]["violations"]} == {
         each.feature for each in worse.violations
     }
+
+
+async def test_labels_that_come_windows_later_fire(rig: Rig) -> None:
+    """25 s late on windows of 10 s, and wrong from the third window on: fires with the first bad one, and ends."""
+    await rig.begin(watching(checks=(CheckSettings("drift"), QUALITY)))
+    fired = []
+    for window in range(10):
+        rig.clock.advance(10.0)
+        await rig.traffic(10 * window, rows=100)
+        await rig.read()
+        if window >= 3:
+            await _label(rig, window - 3, right=0.5 if 2 <= window - 3 < 4 else 0.9)
+        with rig.store.read() as snapshot:
+            fired.append([each.feature for each in snapshot.alerts.alerts(limit=99, state=AlertState.FIRING)[0]])
+    assert fired[:5] == [[]] * 5
+    assert "accuracy" in fired[5]
+    assert "accuracy" in fired[6]
+    assert fired[8:] == [[]] * 2
+
+
+async def _label(rig: Rig, window: int, *, right: float) -> None:
+    """Ground truth of the window's 100 requests; the model was right this often."""
+    first = 100 * window
+    drawn = np.concatenate([rows_of(50, seed=first + 1), rows_of(50, seed=first + 51)])
+    lines = [
+        b'{"id": "p-%06d", "label": %d}' % (first + number, (row[0] > 40) ^ (number % 10 >= 10 * right))
+        for number, row in enumerate(drawn)
+    ]
+    assert (await rig.labels.accept("e", b"\n".join(lines)))["joined"] == 100
+    await rig.read()
 
 
 async def test_edited_quality_constraints_hold(rig: Rig) -> None:

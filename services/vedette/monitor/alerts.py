@@ -4,14 +4,15 @@ Rule: `TRANSITIONS` is the whole machine, and everything but `record` and `retir
 the transaction that stores the execution, so that a result, what it moves and what is sent are one thing.
 
 A history has one letter per window: `x` violated, `.` not, `-` nothing compared, `o` violated before the alert
-was last resolved, which counts no more.
+was last resolved, which counts no more. A window that compared nothing takes no place among the last M: labels of
+newer windows have not come yet when those of an older one tell of a violation.
 """
 
 from __future__ import annotations
 
 import hashlib
 from bisect import bisect_right
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
 
@@ -85,7 +86,8 @@ def check_rule(rule: AlertRule) -> None:
 
 
 def signal(history: str, rule: AlertRule) -> Signal:
-    """What the history says: windows with nothing compared take their place in the period but are not quiet ones."""
+    """What the history says of its compared windows: the others neither age violations nor are quiet ones."""
+    history = history.replace("-", "")
     violated = history[-rule.evaluation_period :].count("x")
     if history.rpartition("x")[2].count(".") >= rule.resolve_after:
         return Signal.FADING if violated else Signal.QUIET
@@ -175,12 +177,14 @@ def transitions(
     *,
     now: float,
     labels: Collection[str] | None = None,
+    stored: Callable[[str], Execution | None] | None = None,
 ) -> tuple[list[Alert], AlertGroup]:
     """Every alert of the group after this execution, new ones included, and the group with its datapoint.
 
     Late labels bring an execution again: its letter is replaced, and every alert moves by the corrected history.
     An alert of which the execution says nothing gets a `-`, and a `.` when its check is none of `labels` (any more;
-    None: all are).
+    None: all are). An alert that begins in a window which is not the last takes the letters of those after it from
+    the results that are `stored` by their ids; where that is not given, nothing was violated in them.
     """
     placed = place(group.datapoints, execution)
     before = list(alerts)
@@ -189,9 +193,15 @@ def transitions(
     datapoints, back, again = placed
     verdicts = _verdicts(execution)
     known = {alert.id for alert in before}
-    for alert_id, verdict in verdicts.items():
-        if verdict.letter == "x" and verdict.result is not None and alert_id not in known:
-            before.append(_new_alert(alert_id, execution, verdict.result, now))
+    fresh = [
+        _new_alert(alert_id, execution, verdict.result, now)
+        for alert_id, verdict in verdicts.items()
+        if verdict.letter == "x" and verdict.result is not None and alert_id not in known
+    ]
+    if fresh and back and stored is not None:
+        later = [stored(point.execution) for point in datapoints[-back:]]
+        fresh = _with_history(fresh, later, labels)
+    before += fresh
     after = []
     for alert in before:
         verdict_of = verdicts.get(alert.id) or _unnamed(alert, execution, labels)
@@ -208,6 +218,18 @@ def _unnamed(alert: Alert, execution: Execution, labels: Collection[str] | None)
     said = [result for result in execution.results if subject(result) == alert.check]
     unlisted = any(result.outcome == "violated" and not result.feature for result in said)
     return _Verdict(".") if said and not unlisted else None
+
+
+def _with_history(fresh: list[Alert], later: Sequence[Execution | None], labels: Collection[str] | None) -> list[Alert]:
+    """New alerts with what the windows after their first one said of them."""
+    said = [(execution, _verdicts(execution)) for execution in later if execution is not None]
+    missing = "-" * (len(later) - len(said))  # they are forgotten oldest first
+    found = []
+    for alert in fresh:
+        verdicts = [named.get(alert.id) or _unnamed(alert, execution, labels) for execution, named in said]
+        letters = [verdict.letter if verdict else "-" for verdict in verdicts]
+        found.append(replace(alert, history=missing + "".join(letters)))
+    return found
 
 
 def _new_alert(alert_id: str, execution: Execution, result: CheckResult, now: float) -> Alert:
@@ -248,17 +270,24 @@ def _moved(
 
 
 def record(
-    execution: Execution, ledger: AlertLedger, monitor: Monitor, now: float, *, repeat_s: float = 0.0
+    execution: Execution,
+    ledger: AlertLedger,
+    monitor: Monitor,
+    now: float,
+    *,
+    repeat_s: float = 0.0,
+    stored: Callable[[str], Execution | None] | None = None,
 ) -> list[Notification]:
     """Move the alerts of an execution and put what is to be told into the outbox; returns what was put there.
 
     Call it once for every stored execution and every revision of one, in the transaction that stores it.
-    `repeat_s`: tell what still fires again after this time; 0: never.
+    `repeat_s`: tell what still fires again after this time; 0: never. `stored`: as `transitions` asks for it.
     """
     identity = group_id(execution.monitor, execution.endpoint, execution.variant, execution.segment)
     group = ledger.group(identity)
     before = ledger.alerts_in(identity)
-    alerts, group = transitions(before, group, execution, monitor.alert, now=now, labels=check_labels(monitor.checks))
+    labels = check_labels(monitor.checks)
+    alerts, group = transitions(before, group, execution, monitor.alert, now=now, labels=labels, stored=stored)
     known = {alert.id: alert for alert in before}
     changed = [alert for alert in alerts if known.get(alert.id) != alert]
     if changed:
