@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import shutil
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from vedette.monitor import executions
 from vedette.ports.monitors import WindowState
 from vedette.storage.memory import MemoryEventStream
 from vedette.storage.memory_monitors import MemoryMonitorTransaction
+from vedette.storage.sqlite_stream import SqliteEventStream
 
 DRIFT = (CheckSettings("drift"),)
 QUALITY = (CheckSettings("drift"), CheckSettings("model_quality", {"min_labels": 10}))
@@ -158,6 +160,26 @@ async def test_another_stream_is_read_from_its_beginning(
     caplog.clear()
     await rig.begin()
     assert "another one" not in caplog.text
+
+
+async def test_a_lost_folder_of_the_stream_is_another_stream(tmp_path: Path) -> None:
+    """As its files are: the group's own offset is gone with it, and follows what is read."""
+    rig = await Rig(tmp_path, stream=SqliteEventStream(tmp_path / "stream")).know()
+    await rig.begin(watching(checks=DRIFT))
+    await rig.traffic(0)
+    await rig.read()
+    rig.close()
+    await rig.stream.close()
+    shutil.rmtree(tmp_path / "stream")
+    rig.stream = SqliteEventStream(tmp_path / "stream")
+    await rig.traffic(10)
+    await rig.traffic(20)
+    await rig.traffic(40)
+    await rig.begin()
+    await rig.read()
+    assert [each[4] for each in short(rig.results())] == [100, 100, 100, 0]
+    assert await rig.stream.committed("captures", "monitor") == await rig.stream.end("captures") == 6
+    await rig.stream.close()
 
 
 async def test_a_stream_that_is_emptied_meanwhile_is_noticed(rig: Rig, caplog: pytest.LogCaptureFixture) -> None:
