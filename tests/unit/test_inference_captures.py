@@ -372,7 +372,7 @@ class FullDisk(Producer):
 async def test_without_numbers_nothing_is_published() -> None:
     """A full disk keeps the mark from moving: capture pauses, as when the stream has no room."""
     metrics = Tally()
-    capture = Capture(MemoryEventStream(), metrics, producer=FullDisk(None, block=1), pause_s=60)
+    capture = Capture(MemoryEventStream(), metrics, producer=FullDisk(None), pause_s=60)
     lane = Lane(capture, source())
     offer(lane)
     await capture.flush()
@@ -600,7 +600,7 @@ async def test_strict_requests_outside_the_sample_wait_for_nothing(rig: Rig, str
 async def test_a_stop_counts_what_never_got_out(tmp_path: Path, stream: ModedStream) -> None:
     """The stream hangs at the end of the process: everything sampled still has an outcome."""
     metrics = Tally()
-    capture = Capture(stream, metrics, producer=Producer(tmp_path / "0.json", block=10), age_s=0.001)
+    capture = Capture(stream, metrics, producer=Producer(tmp_path / "0.json"), age_s=0.001)
     lane = Lane(capture, source())
     stream.gate.clear()
     writer = asyncio.create_task(capture.run())
@@ -613,6 +613,6 @@ async def test_a_stop_counts_what_never_got_out(tmp_path: Path, stream: ModedStr
     await capture.close()
     assert count(metrics, "failed", reason="stopping") == 1
     assert count(metrics, "dropped", reason="stopping") == 3
-    again = Producer(tmp_path / "0.json", block=10)
+    again = Producer(tmp_path / "0.json")
     assert again.take(1, 1)[0] == 4
     again.close()

@@ -18,6 +18,7 @@ import errno
 import logging
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
 
 from vedette.codec.binary import byte_size
@@ -46,6 +47,8 @@ _RETRY_S = (0.1, 0.5, 2.0)
 """Waits before a message that the stream could not take is sent again; the stream knows it by its number."""
 _PAUSE_S = 5.0
 """How long nothing is captured after the disk was full."""
+_MARK_S = 0.05
+"""How often the mark follows what waits (0.1 ms in the thread): after a kill it is ahead by about so long."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -221,13 +224,15 @@ class Capture:
         self._bounds = bounds or Bounds()
         self._age_s = age_s
         self._pause_s = pause_s
-        self._producer = producer or Producer(None, block=self._bounds.records)
+        self._producer = producer or Producer(None)
         self._life = new_life()
         self._records = 0
         self._eager_records = self._bounds.records // 2
         self._bytes = 0
         self._lost = 0
         """Sampled requests that ended without a number: the next message's numbers begin so many later."""
+        self._numbered = 0
+        """Of `_records`, those that have numbers: they are being published."""
         self._cut_off: list[_Group] = []
         """Groups whose writing was cancelled; whether they have numbers the thread knows."""
         self._dirty: list[Lane] = []
@@ -282,17 +287,35 @@ class Capture:
 
     async def run(self) -> None:
         """Publish what is offered until `stop`; then what is left, once."""
-        while not self._stopping:
-            await self._wake.wait()
-            try:
-                async with asyncio.timeout(self._age_s):
-                    await self._due.wait()
-            except TimeoutError:
-                pass
-            self._wake.clear()
-            self._due.clear()
+        follower = asyncio.create_task(self._follow())
+        try:
+            while not self._stopping:
+                await self._wake.wait()
+                with suppress(TimeoutError):
+                    async with asyncio.timeout(self._age_s):
+                        await self._due.wait()
+                self._wake.clear()
+                self._due.clear()
+                await self.flush()
             await self.flush()
-        await self.flush()
+        finally:
+            follower.cancel()
+
+    async def _follow(self) -> None:
+        """Have the producer's mark stand where the numbers of what waits now would end, and a moment beyond."""
+        loop = asyncio.get_running_loop()
+        while True:
+            waits = await loop.run_in_executor(self._thread, self._expect)
+            await (asyncio.sleep(min(_MARK_S, self._age_s)) if waits else self._wake.wait())
+
+    def _expect(self) -> bool:
+        """In the thread: tell the producer how many wait for numbers; returns whether any do."""
+        waiting = max(self._records - self._numbered + self._lost, 0)
+        try:
+            self._producer.expect(waiting)
+        except OSError as error:  # `take` says so too, and has captures wait
+            log.debug("the mark of captures was not moved", extra={"reason": error.strerror})
+        return waiting > 0
 
     async def flush(self) -> None:
         """Publish everything that waits now."""
@@ -336,6 +359,7 @@ class Capture:
             self._cut_off.append(group)
             raise
         finally:
+            self._numbered = 0
             for index, (lane, part) in enumerate(group.parts):
                 defect = bool(messages) and messages[index] is None
                 self._settle(lane, part, "defect" if defect else reason)
@@ -345,6 +369,7 @@ class Capture:
         group.lost += self._lost_in_cuts()
         first, number = self._producer.take(group.lost + group.records, len(group.parts))
         group.numbered = True
+        self._numbered = group.records
         first += group.lost
         messages: list[Message | None] = []
         for lane, part in group.parts:
@@ -409,11 +434,10 @@ class Capture:
         self._bytes -= size
 
     def _count(self, lane: Lane, outcome: str, reason: str, amount: int) -> None:
-        counter = lane.counters.get((outcome, reason))
-        if counter is None:
+        if (outcome, reason) not in lane.counters:
             labels = {"endpoint": lane.source.endpoint, "outcome": outcome, "reason": reason}
-            counter = lane.counters[outcome, reason] = self._metrics.counter("vedette_captures_total", **labels)
-        counter.inc(amount)
+            lane.counters[outcome, reason] = self._metrics.counter("vedette_captures_total", **labels)
+        lane.counters[outcome, reason].inc(amount)
 
     def _pause(self, reason: str) -> str:
         """Capture nothing for a while: what is dropped now costs no work and, in strict mode, runs no model."""

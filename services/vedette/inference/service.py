@@ -57,7 +57,7 @@ def build(config: InferenceSettings, ports: InferencePorts) -> Service:
     capture = Capture(
         ports.stream,
         ports.metrics,
-        producer=Producer(slot, block=config.capture_buffer),
+        producer=Producer(slot),
         bounds=Bounds(config.capture_buffer, config.capture_buffer_bytes),
         age_s=config.capture_interval_s,
     )
