@@ -28,6 +28,7 @@ def drift(
     """Replay real rows to breast-cancer, then shift them, until the drift alert arrives at a local webhook.
 
     Needs the suite of `vedette up`. Takes about half a minute; exit 0 only if the alert came, and none before.
+    What it made is removed at the end, and capture is what it was; the report stays.
 
     [bold]Examples[/]
 
@@ -36,4 +37,4 @@ def drift(
     from vedette.cli.demo.drift import drift as run
 
     with connect(inference=inference, registry=registry, monitor=monitor, data_dir=data_dir) as client:
-        raise typer.Exit(run(client, seed=seed))
+        raise typer.Exit(run(client, data_dir, seed=seed))

@@ -1,26 +1,29 @@
 """`vedette demo drift`: real rows, then the same rows on a wrong scale, until the alert arrives at a webhook.
 
 Rule: everything goes the way of a user: baseline, capture, monitor and webhook through the client, predictions
-over HTTP; the exit status is 0 only if the alert came after the shift, in time, and none before.
+over HTTP; the exit status is 0 only if the alert came after the shift, in time, and none before. One demo runs at a
+time, because two would shift each other's rows; what it made is gone afterwards, but for the report.
 """
 
 from __future__ import annotations
 
+import contextlib
 import time
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import datetime
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 
+from vedette.cli.demo.lock import alone
 from vedette.cli.demo.receiver import Arrival, Receiver
 from vedette.cli.demo.rows import Rows, load_rows, orders
 from vedette.codec.webhook_signatures import verify
 from vedette.core.errors import NotFound, Unauthenticated, Unavailable, VedetteError
-from vedette.core.models import CaptureSettings
 from vedette.core.monitors import CheckSettings, Monitor
 
 if TYPE_CHECKING:
@@ -64,40 +67,52 @@ class DriftDemo:
         self._seed = seed
 
     def run(self) -> Verdict:
-        """Everything in order; leaves the monitor paused, so that its report can be read."""
+        """Everything in order. Leaves the report; the monitor too, paused, where its report is still to be drawn."""
         rows = _rows(self._seed)
-        with Receiver() as receiver:
-            version = self._captured()
+        with Receiver() as receiver, self._captured() as version:
+            self._remove(version)
             self._baseline(rows, version)
-            with self._watched(receiver):
+            keep = False
+            try:
+                self._watch(receiver)
                 verdict = self._replay(rows, receiver)
-        self._tell(verdict)
+                self._tell(verdict)
+                keep = verdict.alert is not None and not self._drawn(verdict.alert)
+            finally:
+                self._end(version, keep=keep)
         return verdict
 
-    def _captured(self) -> int:
-        """The endpoint records every request; returns the model version it serves."""
+    @contextmanager
+    def _captured(self) -> Iterator[int]:
+        """The endpoint records every request, and afterwards what it did before; yields the model version it serves."""
         try:
             endpoint = self._client.endpoints.get(ENDPOINT)
         except NotFound as error:
             raise NotFound(f"there is no endpoint {ENDPOINT}: start the suite with `vedette up`") from error
-        if endpoint.config.capture != CaptureSettings(100.0):
-            self._say(f"recording every request to {ENDPOINT}")
-            config = replace(endpoint.config, capture=CaptureSettings(100.0))
-            endpoint = self._client.endpoints.update(ENDPOINT, config)
-        self._client.endpoints.wait_in_service(ENDPOINT, generation=endpoint.generation)
-        return endpoint.config.variants[0].version
+        before = endpoint.config.capture
+        wanted = replace(before, sampling_percent=100.0, inputs=True)  # what is excluded stays so
+        try:
+            if before != wanted:
+                self._say(f"recording every request to {ENDPOINT}")
+                config = replace(endpoint.config, capture=wanted)
+                endpoint = self._client.endpoints.update(ENDPOINT, config)
+            self._client.endpoints.wait_in_service(ENDPOINT, generation=endpoint.generation)
+            yield endpoint.config.variants[0].version
+        finally:
+            if before != wanted:
+                config = replace(self._client.endpoints.get(ENDPOINT).config, capture=before)
+                self._client.endpoints.update(ENDPOINT, config)
 
     def _baseline(self, rows: Rows, version: int) -> None:
         columns = dict(zip(rows.features, rows.reference.T, strict=True))
         made = self._client.baselines.create(ENDPOINT, version, columns, name=NAME)
         self._say(f"baseline of {made.rows} real rows, {made.columns} columns")
 
-    @contextmanager
-    def _watched(self, receiver: Receiver) -> Iterator[None]:
-        """A monitor of its own and the webhook, which is removed at the end."""
-        self._remove()
+    def _watch(self, receiver: Receiver) -> None:
+        """A monitor and a webhook of its own."""
         made = self._client.webhooks.create(NAME, receiver.url)
         receiver.verify = lambda headers, body: _signed(made.secret, headers, body)
+        receiver.wanted = is_own
         wanted = Monitor(
             NAME,
             ENDPOINT,
@@ -109,19 +124,24 @@ class DriftDemo:
         )
         self._client.monitors.create(wanted)
         self._say(f"monitor {NAME}: windows of {WINDOW_S:g} s; webhook {receiver.url}, signatures are checked")
-        try:
-            yield
-        finally:
-            self._client.monitors.pause(NAME)
-            self._client.webhooks.delete(NAME)
 
-    def _remove(self) -> None:
-        """What an earlier run left."""
-        for remove in (self._client.monitors.delete, self._client.webhooks.delete):
-            try:
-                remove(NAME)
-            except NotFound:
-                continue
+    def _end(self, version: int, *, keep: bool) -> None:
+        """Let nothing fire on: remove everything, or `keep` what a report is still to be drawn from."""
+        if not keep:
+            self._remove(version)
+            return
+        self._client.monitors.pause(NAME)
+        self._client.webhooks.delete(NAME)
+        self._say(f"until then monitor {NAME} stays, paused; afterwards: vedette monitor delete {NAME}")
+
+    def _remove(self, version: int) -> None:
+        """What a run made, this one or one that was cut short."""
+        with contextlib.suppress(NotFound):
+            self._client.monitors.delete(NAME)
+        with contextlib.suppress(NotFound):
+            self._client.webhooks.delete(NAME)
+        with contextlib.suppress(NotFound):
+            self._client.baselines.delete(ENDPOINT, version, NAME)
 
     def _replay(self, rows: Rows, receiver: Receiver) -> Verdict:
         numbers = orders(len(rows.held_out), self._seed)
@@ -164,13 +184,35 @@ class DriftDemo:
         late = verdict.delay_s > LIMIT_S
         self._say(f"alert {verdict.delay_s:.1f} s after the shift", style="red" if late else "bold green")
         self._say(f"features that moved: {', '.join(_features(verdict.alert))}")
-        with self._console.status("Evidently draws the report"):
-            report = self._client.monitors.report(_execution(verdict.alert))
+
+    def _drawn(self, alert: Arrival) -> bool:
+        """Have the report drawn; that it cannot be now is no failure of what was to be shown."""
+        execution = _execution(alert)
+        try:
+            with self._console.status("Evidently draws the report"):
+                report = self._client.monitors.report(execution)
+        except VedetteError as error:
+            address = self._client.monitors.report_address(execution)
+            self._say(f"the report is not drawn yet ({error.message}); it will be at {address}", style="yellow")
+            return False
         self._say(f"report: {report}")
+        return True
 
     def _say(self, text: str, *, style: str = "") -> None:
         self._console.print(f"[dim]{time.strftime('%H:%M:%S')}[/]  ", end="")
         self._console.print(text, style=style or None, markup=False, highlight=False)
+
+
+def is_own(document: dict[str, Any]) -> bool:
+    """Whether a message is about alerts of the demo's monitor on its endpoint, and about no others."""
+    data = document.get("data")
+    alerts = data.get("alerts") if isinstance(data, dict) else None
+    if not isinstance(alerts, list) or not alerts:
+        return False
+    return all(
+        isinstance(alert, dict) and (alert.get("monitor"), alert.get("endpoint")) == (NAME, ENDPOINT)
+        for alert in alerts
+    )
 
 
 def _signed(secret: str, headers: dict[str, str], body: bytes) -> bool:
@@ -222,11 +264,12 @@ def _execution(arrival: Arrival) -> str:
     return str(_data(arrival)["alerts"][0]["execution"])
 
 
-def drift(client: Client, *, seed: int) -> int:
+def drift(client: Client, data_dir: Path, *, seed: int) -> int:
     """Run the demo; returns the exit status."""
     console = Console(soft_wrap=True)
     try:
-        return 0 if DriftDemo(client, console, seed=seed).run().passed else 1
+        with alone(data_dir):
+            return 0 if DriftDemo(client, console, seed=seed).run().passed else 1
     except VedetteError as error:
         console.print(f"vedette: {error.message}", style="red", markup=False)
         return 1

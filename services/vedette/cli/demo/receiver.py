@@ -18,6 +18,7 @@ from typing import Any, Self
 MAX_BYTES = 1024 * 1024
 
 Verify = Callable[[dict[str, str], bytes], bool]
+Wanted = Callable[[dict[str, Any]], bool]
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +35,8 @@ class Receiver:
 
     def __init__(self) -> None:
         self.verify: Verify = lambda headers, body: False
+        self.wanted: Wanted = lambda document: True
+        """Of what is signed, what counts: the webhook may be told of others' alerts too."""
         self.refused = 0
         self._arrived: queue.Queue[Arrival] = queue.Queue()
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), _handler(self))
@@ -58,7 +61,8 @@ class Receiver:
         except ValueError:
             document = None
         if isinstance(document, dict) and self.verify(headers, body):
-            self._arrived.put(Arrival(time.time(), document))
+            if self.wanted(document):
+                self._arrived.put(Arrival(time.time(), document))
         else:
             self.refused += 1
 

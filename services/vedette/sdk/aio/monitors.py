@@ -90,10 +90,16 @@ class AsyncMonitors:
         answer = await change(self._connection, dict, "POST", f"{_execution(id)}/report")
         return f"{self._connection.address}{answer['path']}"
 
+    def report_address(self, id: str) -> str:
+        """Where the report of an execution is read: drawn when it is read first, unless it is there."""
+        return f"{self._connection.address}/reports/{quote(check_name(id, 'execution id'), safe='')}.html"
+
     async def ground_truth(
         self, endpoint: str, labels: Mapping[str, Any] | Iterable[Mapping[str, Any]] | bytes
-    ) -> dict[str, int]:
+    ) -> dict[str, Any]:
         """Send what really happened, and return how many labels were taken, by what became of them.
+
+        Where lines were refused, `refused_lines` has number and reason of the first of them.
 
         `labels` maps inference ids (event ids where a request brought none) to labels, or is a sequence of
         documents or the bytes of JSON Lines in either form: `{"id": ..., "label": ...}` or SageMaker's
@@ -103,7 +109,7 @@ class AsyncMonitors:
         headers = {"content-type": "application/jsonlines"}
         # a label that arrives twice is the same label
         call = Call("POST", path, body=ground_truth_lines(labels), headers=headers, again=True)
-        return read(dict[str, int], (await self._connection.send(call)).body)
+        return read(dict[str, Any], (await self._connection.send(call)).body)
 
 
 def _settings(monitor: Monitor) -> dict[str, Any]:
