@@ -12,7 +12,7 @@ from vedette.cli.addresses import DATA_DIR, DataDir, Registry, connect
 from vedette.cli.output import JsonFlag, Table, facts, names_of, pairs_of, print_json, spinner, when
 
 if TYPE_CHECKING:
-    from vedette.core.models import Endpoint, EndpointConfig
+    from vedette.core.models import CaptureSettings, Endpoint, EndpointConfig
     from vedette.sdk.sync.client import Client
 
 app = typer.Typer(no_args_is_help=True)
@@ -142,6 +142,7 @@ def show(
             "limits",
             f"{config.limits.max_batch_rows} rows, {config.limits.max_queue} waiting, {config.limits.timeout_s:g} s",
         ),
+        ("capture", _captured(config.capture)),
     )
     table = Table("variant", "version", "weight", "share", "pipeline")
     for variant, share in zip(config.variants, _shares(config), strict=True):
@@ -260,11 +261,17 @@ def stop(
 def capture(
     name: Name,
     *,
-    percent: Annotated[float, typer.Option(help="Share of requests to record; 0 ends it.", min=0, max=100)] = 100.0,
-    mode: Annotated[str, typer.Option(help="best_effort, or strict: no answer without its record.")] = "best_effort",
-    exclude: Annotated[str, typer.Option(help="Columns never recorded, comma-separated.")] = "",
+    percent: Annotated[
+        float | None,
+        typer.Option(help="Share of requests to record; 0 ends it. All, if none were recorded.", min=0, max=100),
+    ] = None,
+    mode: Annotated[str, typer.Option(help="best_effort, or strict: no answer without its record.")] = "",
+    exclude: Annotated[
+        str | None, typer.Option(help="Columns never recorded, comma-separated; '' for none.", show_default=False)
+    ] = None,
     inputs_only: Annotated[bool, typer.Option("--inputs-only", help="Record no outputs.")] = False,
     outputs_only: Annotated[bool, typer.Option("--outputs-only", help="Record no inputs.")] = False,
+    both: Annotated[bool, typer.Option("--both", help="Record inputs and outputs.")] = False,
     no_wait: NoWait = False,
     timeout: Timeout = TIMEOUT_S,
     as_json: JsonFlag = False,
@@ -272,6 +279,8 @@ def capture(
     data_dir: DataDir = DATA_DIR,
 ) -> None:
     """Record an endpoint's requests and answers on the metrics stream, for monitors and the archive.
+
+    Only what is named changes: an exclusion, for example, holds until --exclude says otherwise.
 
     [bold]Examples[/]
 
@@ -281,17 +290,23 @@ def capture(
     """
     from dataclasses import replace
 
-    from vedette.core.models import CaptureSettings
-
-    if mode not in ("best_effort", "strict"):
+    if mode not in ("", "best_effort", "strict"):
         raise typer.BadParameter(f"best_effort or strict, not {mode!r}", param_hint="--mode")
-    if inputs_only and outputs_only:
-        raise typer.BadParameter("--inputs-only and --outputs-only leave nothing", param_hint="--inputs-only")
-    settings = CaptureSettings(percent, not outputs_only, not inputs_only, mode, names_of(exclude))  # type: ignore[arg-type]
+    if inputs_only + outputs_only + both > 1:
+        raise typer.BadParameter("give one of --inputs-only, --outputs-only and --both", param_hint="--inputs-only")
+    changes: dict[str, Any] = {"mode": mode} if mode else {}
+    if inputs_only or outputs_only or both:
+        changes |= {"inputs": not outputs_only, "outputs": not inputs_only}
+    if exclude is not None:
+        changes["exclude"] = names_of(exclude)
     with connect(registry=registry, data_dir=data_dir) as client:
-        config = replace(client.endpoints.get(name).config, capture=settings)
-        wanted = client.endpoints.update(name, config)
+        config = client.endpoints.get(name).config
+        share = percent if percent is not None else config.capture.sampling_percent or 100.0
+        settings = replace(config.capture, sampling_percent=share, **changes)
+        wanted = client.endpoints.update(name, replace(config, capture=settings))
         _settled(client, wanted, no_wait=no_wait, timeout_s=timeout, as_json=as_json)
+    if not as_json:
+        typer.echo(f"capture: {_captured(settings)}")
 
 
 @app.command()
@@ -336,6 +351,19 @@ def _variants(config: EndpointConfig) -> str:
     shares = zip(config.variants, _shares(config), strict=True)
     shown = [f"{variant.name} v{variant.version} {share}" for variant, share in shares]
     return ", ".join(shown + [f"{variant.name} v{variant.version} shadow" for variant in config.shadow_variants])
+
+
+def _captured(settings: CaptureSettings) -> str:
+    """What is recorded, in one line; also what would hold if it were switched on again."""
+    if not settings.sampling_percent:
+        share = "off"
+    else:
+        sides = [side for side, on in (("inputs", settings.inputs), ("outputs", settings.outputs)) if on]
+        share = f"{settings.sampling_percent:g}% of requests, {' and '.join(sides) or 'neither inputs nor outputs'}"
+    parts = [share, settings.mode]
+    if settings.exclude:
+        parts.append(f"without {', '.join(settings.exclude)}")
+    return ", ".join(parts)
 
 
 def _shares(config: EndpointConfig) -> list[str]:
