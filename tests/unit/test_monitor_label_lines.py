@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from vedette.monitor.label_lines import MAX_ID, MAX_ROWS, read_labels
+from vedette.monitor.label_lines import MAX_ID, MAX_REASONS, MAX_ROWS, read_labels
 
 
 def sagemaker(data: object, encoding: str) -> bytes:
@@ -57,5 +57,11 @@ def test_what_is_no_label_is_counted_and_costs_the_others_nothing(line: bytes) -
     labels, refused, why = read_labels(b'{"id": "a", "label": 1}\n' + line + b'\n\n{"id": "b", "label": 2}', at=0.0)
     assert [label.id for label in labels] == ["a", "b"]
     assert refused == 1
-    assert why.startswith("line 2: ")
-    assert len(why) <= 300
+    assert [reason.startswith("line 2: ") for reason in why] == [True]
+    assert len(why[0]) <= 300
+
+
+def test_reasons_are_told_of_the_first_lines_only() -> None:
+    """However many are refused."""
+    _, refused, why = read_labels(b"\n".join([b"no"] * 1000), at=0.0)
+    assert (refused, len(why), why[-1].split(":")[0]) == (1000, MAX_REASONS, "line 5")

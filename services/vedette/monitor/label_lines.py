@@ -22,21 +22,24 @@ from vedette.ports.monitors import Label
 MAX_ID = 1_000
 MAX_TEXT = 1_000
 MAX_ROWS = 10_000
+MAX_REASONS = 5
+"""Refused lines of which the reason is told."""
 _NUMBER = re.compile(r"[+-]?(?:\d{1,40}(?:\.\d{0,40})?|\.\d{1,40})(?:[eE][+-]?\d{1,4})?")
 
 
-def read_labels(lines: bytes, *, at: float) -> tuple[list[Label], int, str]:
-    """The labels, the number of lines that are none, and why the first of those is not."""
+def read_labels(lines: bytes, *, at: float) -> tuple[list[Label], int, list[str]]:
+    """The labels, the number of lines that are none, and why the first of those are not."""
     labels: list[Label] = []
-    refused, why = 0, ""
+    refused, why = 0, list[str]()
     for number, line in enumerate(lines.splitlines(), 1):
         if not line.strip():
             continue
         try:
             labels.append(_label(line, at))
         except (InvalidArgument, msgspec.MsgspecError, csv.Error, UnicodeError, RecursionError) as error:
-            why = why or f"line {number}: {error}"[:300]
             refused += 1
+            if refused <= MAX_REASONS:
+                why.append(f"line {number}: {error}"[:300])
     return labels, refused, why
 
 

@@ -134,7 +134,13 @@ class Labels:
         self._reopened = reopened
 
     async def accept(self, endpoint: str, lines: bytes) -> dict[str, int]:
+        """`take`, without the reasons."""
+        return (await self.take(endpoint, lines))[0]
+
+    async def take(self, endpoint: str, lines: bytes) -> tuple[dict[str, int], list[str]]:
         """Keep the labels of JSON Lines, and tell how many were `joined`, `waiting`, `unknown` and `refused`.
+
+        With that, number and reason of the first lines that were refused.
 
         Joined: the prediction is kept, and its window will be evaluated again. Waiting: it is not here (yet).
         Unknown: no monitor of this endpoint keeps predictions.
@@ -143,25 +149,25 @@ class Labels:
             InvalidArgument: no line is a label, or the endpoint is no name. Unavailable: nothing was kept.
         """
         check_name(endpoint, "endpoint name")
-        counts = await asyncio.to_thread(self._accept, endpoint, lines)
+        counts, refused = await asyncio.to_thread(self._accept, endpoint, lines)
         if counts["joined"]:
             self._reopened()
         self._count(endpoint, counts)
-        return counts
+        return counts, refused
 
     def _count(self, endpoint: str, counts: Mapping[str, int]) -> None:
         for outcome, count in counts.items():
             if count:
                 self._metrics.counter("vedette_monitor_labels_total", endpoint=endpoint, outcome=outcome).inc(count)
 
-    def _accept(self, endpoint: str, lines: bytes) -> dict[str, int]:
+    def _accept(self, endpoint: str, lines: bytes) -> tuple[dict[str, int], list[str]]:
         now = self._clock.time()
         labels, refused, why = read_labels(lines, at=now)
         if refused and not labels:
-            raise InvalidArgument(f"no line is a label: {why}")
+            raise InvalidArgument(f"no line is a label: {why[0]}")
         counts = dict.fromkeys(("joined", "waiting", "unknown"), 0) | {"refused": refused}
         if not labels:
-            return counts
+            return counts, why
         with self._store.transaction() as tx:
             watched = bool(tx.monitors(limit=1, endpoint=endpoint)[0])
             known = tx.labels(endpoint, {label.id for label in labels})
@@ -175,7 +181,7 @@ class Labels:
             tx.reopen(self._index.find(tx, endpoint, [label.id for label in news])[1], at=now)
         counts["joined"] = int(np.count_nonzero(found))
         counts["waiting" if watched else "unknown"] = len(labels) - counts["joined"]
-        return counts
+        return counts, why
 
     def settle(self, before: float) -> None:
         """Look again at labels that wait: some have met their prediction; others came `before`, and never will. Blocks.
