@@ -23,6 +23,7 @@ from typer.testing import CliRunner, Result
 
 from vedette.cli import app
 from vedette.cli.durations import seconds_of
+from vedette.cli.ids import shortened
 from vedette.cli.watching import Line, drawn
 from vedette.core.alerts import Alert, AlertState, WebhookFormat
 from vedette.core.monitors import CheckResult, Execution, ExecutionStatus, Monitor, MonitorStatus
@@ -97,17 +98,19 @@ def test_what_a_monitor_has_found(run: Run) -> None:
     identity = shifted(run)
     found = rows(run("monitor", "executions", "m", "--limit", "2"))
     assert (len(found), found[0][5], found[0][-1]) == (2, "CompletedWithViolations", identity)
+    heading = ok(run("monitor", "executions", "m")).splitlines()[0].split("\t")
+    assert (heading[-3:], found[0][-3:-1]) == (["labels", "revision", "id"], ["", "1"])
     assert "age" in found[0][6]
     assert json.loads(ok(run("monitor", "executions", "m", "--since", "1h", "--json"))) == []
     text = ok(run("monitor", "execution", identity))
     assert "rows       200" in text
     first = next(line for line in text.splitlines() if line.startswith("drift\t"))
-    assert first.split("\t")[2] == "violated"
-    assert json.loads(ok(run("monitor", "execution", identity, "--json")))["rows"] == 200
+    assert first.split("\t")[3] == "violated"
+    assert json.loads(ok(run("monitor", "execution", identity[:6], "--json")))["id"] == identity
     violated = rows(run("monitor", "violations", "--of", "m", "--feature", "age", "--endpoint", "e"))
     assert [(row[4], row[-1]) for row in violated] == [("age", identity)]
     assert json.loads(ok(run("monitor", "violations", "--feature", "none", "--json"))) == []
-    assert ok(run("monitor", "report", identity)).endswith(f"/reports/{identity}.html\n")
+    assert ok(run("monitor", "report", identity[:10])).endswith(f"/reports/{identity}.html\n")
 
 
 def test_labels_from_a_file_and_from_standard_input(run: Run) -> None:
@@ -118,20 +121,33 @@ def test_labels_from_a_file_and_from_standard_input(run: Run) -> None:
     assert json.loads(said)["waiting"] == 1
 
 
+def test_refused_labels_are_told_with_their_lines(run: Run) -> None:
+    """Status 1, the first five with number and reason; the others are taken."""
+    text = '{"id": "a", "label": 1}\nno\n' + '{"id": "b"}\n' * 6
+    result = run("monitor", "ground-truth", "e", "-", text=text)
+    assert (result.exit_code, "1 waiting" in result.stdout, "7 refused" in result.stdout) == (1, True, True)
+    lines = result.stderr.splitlines()
+    assert (len(lines), lines[-1]) == (6, "and 2 lines more")
+    assert lines[0].startswith("refused: line 2: ")
+    assert lines[1] == 'refused: line 3: neither "groundTruthData" nor "label" is there'
+    result = run("monitor", "ground-truth", "e", "-", "--json", text=text)
+    assert (result.exit_code, len(json.loads(result.stdout)["refused_lines"]), result.stderr) == (1, 5, "")
+
+
 def test_alerts_and_silences(run: Run) -> None:
     """list, ack, silence, silences, unsilence."""
     firing = rows(run("alert", "list", "--state", "firing", "--of", "m"))
     assert "age" in {row[5] for row in firing}
     assert firing[0][6].endswith("x")
     assert json.loads(ok(run("alert", "list", "--of", "other", "--json"))) == []
-    assert ok(run("alert", "ack", firing[0][0], "--by", "ada")).endswith("is looked after by ada\n")
+    assert ok(run("alert", "ack", firing[0][0][:12], "--by", "ada")).endswith("is looked after by ada\n")
     assert json.loads(ok(run("alert", "ack", firing[0][0], "--json")))["acknowledged_by"]
     assert "firing (seen by" in ok(run("alert", "list"))
     made = json.loads(ok(run("alert", "silence", "--endpoint", "e", "--for", "2h", "--comment", "x", "--json")))
     assert made["until"] == START + 7200
     assert ok(run("alert", "silence", "--of", "m")).startswith("silence ")
     assert [row[0] for row in rows(run("alert", "silences"))].count(made["id"]) == 1
-    assert ok(run("alert", "unsilence", made["id"])) == f"silence {made['id']} is over\n"
+    assert ok(run("alert", "unsilence", made["id"][:8])) == f"silence {made['id']} is over\n"
     assert len(json.loads(ok(run("alert", "silences", "--json")))) == 1
 
 
@@ -142,6 +158,32 @@ def test_what_fires_stands_first(run: Run, both: Addresses) -> None:
     with both.rooms[1].rig.store.transaction() as tx:
         tx.alerts.put_alerts("group", made)
     assert [row[0] for row in rows(run("alert", "list", "--of", "n"))] == ["c", "b", "a"]
+
+
+def test_a_beginning_that_several_ids_have_is_not_guessed(run: Run, both: Addresses) -> None:
+    """They are named; a whole id that is the beginning of another is itself. Segments have a column where there are."""
+    names = ["abcdef-1", "abcdef-2", "abcdef"]
+    made = [Alert(each, "n", "e", "A", f"sex={each}", "drift", each, AlertState.FIRING, START, START) for each in names]
+    with both.rooms[1].rig.store.transaction() as tx:
+        tx.alerts.put_alerts("group", made[:2])
+    result = run("alert", "ack", "abcdef")
+    assert (result.exit_code, result.stdout) == (1, "")
+    assert "2 alert ids begin with 'abcdef': abcdef-1, abcdef-2" in result.stderr
+    with both.rooms[1].rig.store.transaction() as tx:
+        tx.alerts.put_alerts("group", made)
+    assert "abcdef is looked after" in ok(run("alert", "ack", "abcdef"))
+    assert [row[4] for row in rows(run("alert", "list", "--of", "n"))] == [f"sex={each}" for each in sorted(names)]
+
+
+def test_tables_show_as_much_of_ids_as_tells_them_apart(monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a terminal; into a pipe go whole ones."""
+    digits = "0123456789abcdef"
+    ids = [digits, digits[:9] + "x" * 7, f"msg_{digits}", digits]
+    assert shortened(ids) == ids
+    monkeypatch.setattr("sys.stdout.isatty", lambda: True)
+    assert shortened(ids) == ["0123456789", "012345678x", "msg_0123456789", "0123456789"]
+    assert shortened(["a", "b"]) == ["a", "b"]
+    assert shortened([]) == []
 
 
 def test_a_whole_life_of_a_webhook(run: Run) -> None:
@@ -161,7 +203,8 @@ def test_a_whole_life_of_a_webhook(run: Run) -> None:
     assert "is in the outbox: vedette webhook deliveries --webhook ops" in ok(run("webhook", "test", "ops"))
     sent = rows(run("webhook", "deliveries", "--webhook", "ops"))
     assert [(row[1], row[4]) for row in sent] == [("ops", "test")]
-    assert ok(run("webhook", "redeliver", sent[0][0])) == f"{sent[0][0]} is in the outbox again\n"
+    assert ok(run("webhook", "redeliver", sent[0][0][4:14])) == f"{sent[0][0]} is in the outbox again\n"
+    assert ok(run("webhook", "redeliver", sent[0][0][:14])) == f"{sent[0][0]} is in the outbox again\n"
     assert json.loads(ok(run("webhook", "deliveries", "--state", "delivered", "--json"))) == []
     assert ok(run("webhook", "delete", "ops")) == "ops is deleted\n"
 
@@ -218,10 +261,18 @@ def test_capture_is_switched_on_and_off(run: Run) -> None:
     capture = json.loads(said)["config"]["capture"]
     assert (capture["sampling_percent"], capture["inputs"], capture["outputs"]) == (20.0, True, False)
     assert (capture["mode"], capture["exclude"]) == ("best_effort", ["a", "b"])
-    strict = ok(run("endpoint", "capture", "e", "--mode", "strict", "--no-wait", "--json"))
-    assert json.loads(strict)["config"]["capture"]["mode"] == "strict"
+    assert "capture     20% of requests, inputs, best_effort, without a, b" in ok(run("endpoint", "show", "e"))
+    strict = json.loads(ok(run("endpoint", "capture", "e", "--mode", "strict", "--no-wait", "--json")))
+    assert strict["config"]["capture"] == {**capture, "mode": "strict"}, "what is not named holds"
+    said = ok(run("endpoint", "capture", "e", "--percent", "30", "--both", "--no-wait"))
+    assert "capture: 30% of requests, inputs and outputs, strict, without a, b" in said
+    assert "strict" in ok(run("endpoint", "capture", "e", "--exclude", "", "--no-wait")).splitlines()[-1]
+    assert "without" not in ok(run("endpoint", "show", "e"))
     off = json.loads(ok(run("endpoint", "capture", "e", "--percent", "0", "--no-wait", "--json")))
     assert off["config"]["capture"]["sampling_percent"] == 0
+    assert "capture     off, strict" in ok(run("endpoint", "show", "e"))
+    again = json.loads(ok(run("endpoint", "capture", "e", "--no-wait", "--json")))
+    assert again["config"]["capture"]["sampling_percent"] == 100
     assert off["config"]["variants"][0]["version"] == 1
 
 
@@ -248,6 +299,7 @@ def test_capture_is_switched_on_and_off(run: Run) -> None:
         ["baseline", "constraints", "m", "--set", "list.json"],
         ["endpoint", "capture", "e", "--mode", "always"],
         ["endpoint", "capture", "e", "--inputs-only", "--outputs-only"],
+        ["endpoint", "capture", "e", "--inputs-only", "--both"],
         ["endpoint", "capture", "e", "--percent", "101"],
     ],
 )

@@ -9,6 +9,7 @@ import typer
 
 from vedette.cli.addresses import DATA_DIR, DataDir, MonitorUrl, connect
 from vedette.cli.durations import seconds_of
+from vedette.cli.ids import ID_HELP, shortened, whole_alert, whole_silence
 from vedette.cli.output import JsonFlag, Table, print_json, when
 
 app = typer.Typer(no_args_is_help=True)
@@ -42,17 +43,20 @@ def list_(
     if as_json:
         print_json(alerts)
         return
-    table = Table("id", "state", "monitor", "variant", "check", "feature", "windows", "since", "what")
-    for alert in alerts:
+    segmented = any(alert.segment for alert in alerts)
+    of = ("variant", "segment") if segmented else ("variant",)
+    table = Table("id", "state", "monitor", *of, "check", "feature", "windows", "since", "what")
+    for short, alert in zip(shortened([alert.id for alert in alerts]), alerts):
         held = f"{alert.state.value} (seen by {alert.acknowledged_by})" if alert.acknowledged_by else alert.state.value
         what, since = alert.description, when(alert.since)
-        table.row(alert.id, held, alert.monitor, alert.variant, alert.check, alert.feature, alert.history, since, what)
+        where = (alert.variant, alert.segment) if segmented else (alert.variant,)
+        table.row(short, held, alert.monitor, *where, alert.check, alert.feature, alert.history, since, what)
     table.show(empty="no alerts")
 
 
 @app.command()
 def ack(
-    id: Annotated[str, typer.Argument(help="Id of the alert.")],
+    id: Annotated[str, typer.Argument(help=f"Id of the alert, {ID_HELP}.")],
     *,
     by: Annotated[str, typer.Option(help="Who looks after it; without it the user's name.")] = "",
     as_json: JsonFlag = False,
@@ -66,7 +70,7 @@ def ack(
       vedette alert ack 5f1c0a
     """
     with connect(monitor=monitor, data_dir=data_dir) as client:
-        alert = client.alerts.acknowledge(id, by=by or getpass.getuser())
+        alert = client.alerts.acknowledge(whole_alert(client, id), by=by or getpass.getuser())
     if as_json:
         print_json(alert)
     else:
@@ -121,14 +125,14 @@ def silences(*, as_json: JsonFlag = False, monitor: MonitorUrl = "", data_dir: D
         print_json(found)
         return
     table = Table("id", "until", "monitor", "endpoint", "feature", "comment")
-    for made in found:
-        table.row(made.id, when(made.until), made.monitor, made.endpoint, made.feature, made.comment)
+    for short, made in zip(shortened([made.id for made in found]), found):
+        table.row(short, when(made.until), made.monitor, made.endpoint, made.feature, made.comment)
     table.show(empty="no silences")
 
 
 @app.command()
 def unsilence(
-    id: Annotated[str, typer.Argument(help="Id of the silence.")],
+    id: Annotated[str, typer.Argument(help=f"Id of the silence, {ID_HELP}.")],
     *,
     monitor: MonitorUrl = "",
     data_dir: DataDir = DATA_DIR,
@@ -137,8 +141,9 @@ def unsilence(
 
     [bold]Examples[/]
 
-      vedette alert unsilence 7d02
+      vedette alert unsilence 7d02ac
     """
     with connect(monitor=monitor, data_dir=data_dir) as client:
-        client.alerts.end_silence(id)
-    typer.echo(f"silence {id} is over")
+        whole = whole_silence(client, id)
+        client.alerts.end_silence(whole)
+    typer.echo(f"silence {whole} is over")

@@ -13,6 +13,7 @@ import typer
 
 from vedette.cli.addresses import DATA_DIR, DataDir, MonitorUrl, connect
 from vedette.cli.durations import DURATION_HELP, seconds_of
+from vedette.cli.ids import ID_HELP, shortened, whole_execution
 from vedette.cli.output import JsonFlag, Table, facts, names_of, pairs_of, print_json, spinner, when
 
 if TYPE_CHECKING:
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
 app = typer.Typer(no_args_is_help=True)
 
 Name = Annotated[str, typer.Argument(help="Name of the monitor.")]
-ExecutionId = Annotated[str, typer.Argument(metavar="EXECUTION", help="Id of an execution.")]
+ExecutionId = Annotated[str, typer.Argument(metavar="EXECUTION", help=f"Id of an execution, {ID_HELP}.")]
 Limit = Annotated[int, typer.Option(help="At most so many, newest first.", min=1)]
 Since = Annotated[str, typer.Option(help="Only windows of the last 30m, 2h, 1d.")]
 
@@ -221,7 +222,7 @@ def execution(
       vedette monitor execution 3f2c1a --json
     """
     with connect(monitor=monitor, data_dir=data_dir) as client:
-        found = client.monitors.execution(id)
+        found = client.monitors.execution(whole_execution(client, id))
     if as_json:
         print_json(found)
         return
@@ -236,10 +237,11 @@ def execution(
         ("reason", found.reason),
         ("set aside", ", ".join(f"{count} {what}" for what, count in found.counts.items())),
     )
-    table = Table("check", "feature", "outcome", "value", "threshold", "p", "what")
+    table = Table("check", "kind", "feature", "outcome", "value", "threshold", "p", "what")
     for result in sorted(found.results, key=lambda each: each.outcome != "violated"):
         scores = [_number(score) for score in (result.value, result.threshold, result.p_value)]
-        table.row(result.check, result.feature, result.outcome, *scores, result.description)
+        kind = result.kind if result.kind != result.check else ""
+        table.row(result.check, kind, result.feature, result.outcome, *scores, result.description)
     table.show(empty="nothing was compared")
 
 
@@ -269,12 +271,15 @@ def violations(
     if as_json:
         print_json(found)
         return
-    table = Table("window", "monitor", "variant", "check", "feature", "value", "threshold", "what", "execution")
-    for each in found:
+    segmented = any(each.segment for each in found)
+    of = ("variant", "segment") if segmented else ("variant",)
+    table = Table("window", "monitor", *of, "check", "feature", "value", "threshold", "what", "execution")
+    for short, each in zip(shortened([each.execution for each in found]), found):
+        where = (each.variant, each.segment) if segmented else (each.variant,)
         moment, value, threshold = when(each.start), _number(each.value), _number(each.threshold)
         table.row(
-            moment, each.monitor, each.variant, each.kind or each.check, each.feature, value, threshold,
-            each.description, each.execution,
+            moment, each.monitor, *where, each.kind or each.check, each.feature, value, threshold,
+            each.description, short,
         )  # fmt: skip
     table.show(empty="no violations")
 
@@ -293,7 +298,7 @@ def report(
       vedette monitor report 3f2c1a
     """
     with connect(monitor=monitor, data_dir=data_dir) as client, spinner("Evidently draws the report"):
-        address = client.monitors.report(id)
+        address = client.monitors.report(whole_execution(client, id))
     typer.echo(address)
 
 
@@ -310,17 +315,27 @@ def ground_truth(
 ) -> None:
     """Send what really happened, by inference id; results of those windows are computed again.
 
+    Status 1 when a line was refused; the others are taken all the same.
+
     [bold]Examples[/]
 
       vedette monitor ground-truth churn labels.jsonl
     """
     lines = sys.stdin.buffer.read() if str(labels) == "-" else _content(labels)
     with connect(monitor=monitor, data_dir=data_dir) as client:
-        counts = client.monitors.ground_truth(endpoint, lines)
+        taken = client.monitors.ground_truth(endpoint, lines)
+    refused = taken.get("refused_lines", [])
     if as_json:
-        print_json(counts)
+        print_json(taken)
     else:
+        counts = {what: count for what, count in taken.items() if what != "refused_lines"}
         typer.echo(", ".join(f"{count} {what}" for what, count in counts.items()) or "no labels")
+        for line in refused:
+            typer.echo(f"refused: {line}", err=True)
+        if taken.get("refused", 0) > len(refused):
+            typer.echo(f"and {taken['refused'] - len(refused)} lines more", err=True)
+    if taken.get("refused"):
+        raise typer.Exit(1)
 
 
 @app.command()
@@ -369,13 +384,15 @@ def _open(window: dict[str, Any]) -> str:
 
 
 def _executions(found: list[Execution]) -> None:
-    table = Table("window", "variant", "version", "segment", "rows", "status", "violations", "reason", "id")
-    for each in found:
+    table = Table(
+        "window", "variant", "version", "segment", "rows", "status", "violations", "reason", "labels", "revision", "id"
+    )
+    for short, each in zip(shortened([each.id for each in found]), found):
         broken = ", ".join(dict.fromkeys(result.feature or result.check for result in each.violations))
         moment = when(each.start)
         table.row(
             moment, each.variant, each.version, each.segment, each.rows, each.status.value,
-            broken if len(broken) <= 60 else f"{broken[:60]}...", each.reason, each.id,
+            broken if len(broken) <= 60 else f"{broken[:60]}...", each.reason, each.labels or "", each.revision, short,
         )  # fmt: skip
     table.show(empty="no window has been evaluated yet")
 

@@ -7,6 +7,7 @@ from typing import Annotated, get_args
 import typer
 
 from vedette.cli.addresses import DATA_DIR, DataDir, MonitorUrl, connect
+from vedette.cli.ids import ID_HELP, shortened, whole_delivery
 from vedette.cli.output import JsonFlag, Table, pairs_of, print_json, when
 from vedette.core.alerts import WebhookFormat
 
@@ -164,15 +165,15 @@ def deliveries(
         print_json(shown)
         return
     table = Table("id", "webhook", "state", "attempts", "about", "made", "error")
-    for sent in shown:
+    for short, sent in zip(shortened([sent.id for sent in shown]), shown):
         made = when(sent.created_at)
-        table.row(sent.id, sent.webhook, sent.state.value, sent.attempts, sent.subject, made, sent.last_error)
+        table.row(short, sent.webhook, sent.state.value, sent.attempts, sent.subject, made, sent.last_error)
     table.show(empty="nothing was sent yet")
 
 
 @app.command()
 def redeliver(
-    id: Annotated[str, typer.Argument(help="Id of a delivery.")],
+    id: Annotated[str, typer.Argument(help=f"Id of a delivery, {ID_HELP}.")],
     *,
     monitor: MonitorUrl = "",
     data_dir: DataDir = DATA_DIR,
@@ -181,8 +182,9 @@ def redeliver(
 
     [bold]Examples[/]
 
-      vedette webhook redeliver msg_2Lhq
+      vedette webhook redeliver msg_5f1c0a
     """
     with connect(monitor=monitor, data_dir=data_dir) as client:
-        client.webhooks.redeliver(id)
-    typer.echo(f"{id} is in the outbox again")
+        whole = whole_delivery(client, id)
+        client.webhooks.redeliver(whole)
+    typer.echo(f"{whole} is in the outbox again")
