@@ -238,8 +238,11 @@ def list_violations(
 
 
 @router.post("/v1/ground-truth/{endpoint}")
-async def put_ground_truth(desk: Asked, endpoint: str, request: Request) -> dict[str, int]:
-    """Take labels as JSON Lines, SageMaker's or `{"id": ..., "label": ...}`; counts by what became of them."""
+async def put_ground_truth(desk: Asked, endpoint: str, request: Request) -> dict[str, int | list[str]]:
+    """Take labels as JSON Lines, SageMaker's or `{"id": ..., "label": ...}`; counts by what became of them.
+
+    `refused_lines` has number and reason of the first lines that are no labels, where there are any.
+    """
     declared = (request.headers.get("content-type") or "").partition(";")[0].strip().lower()
     if declared not in LABEL_TYPES:
         raise InvalidArgument("send JSON Lines with the header content-type: application/jsonlines")
@@ -248,7 +251,8 @@ async def put_ground_truth(desk: Asked, endpoint: str, request: Request) -> dict
         body += chunk
         if len(body) > MAX_LABEL_BYTES:
             raise TooLarge(f"labels come in parts of at most {MAX_LABEL_BYTES} bytes")
-    return await desk.labels.accept(endpoint, bytes(body))
+    counts, refused = await desk.labels.take(endpoint, bytes(body))
+    return {**counts, "refused_lines": refused} if refused else {**counts}
 
 
 @router.get("/v1/alerts")
