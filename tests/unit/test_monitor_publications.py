@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -13,7 +14,7 @@ from tests.monitor_rig import START, Rig, short, watching
 from vedette.core.errors import NotFound
 from vedette.core.models import EndpointConfig, Variant
 from vedette.core.monitors import CheckSettings, Execution, Monitor
-from vedette.core.ports import Change, Deployment
+from vedette.core.ports import Change, Deployment, Synced
 from vedette.monitor import publications
 from vedette.monitor.execution_files import ExecutionFolder
 from vedette.monitor.publications import Publications
@@ -175,7 +176,7 @@ async def test_a_disk_that_fails_stops_nothing(rig: Rig, monkeypatch: pytest.Mon
 
 
 async def test_what_waits_is_bounded(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Files beyond the bound are not written, which is said; the store can make them again."""
+    """Files beyond the bound are not written at once, which is said; the store makes them again in a quiet moment."""
     monkeypatch.setattr(publications, "_MAX_WAITING", 2)
     monitor = watching(checks=(CheckSettings("drift"),))
     await rig.begin(monitor)
@@ -186,6 +187,43 @@ async def test_what_waits_is_bounded(rig: Rig, monkeypatch: pytest.MonkeyPatch) 
     await press.print(monitor)
     assert len(rig.results()) == 5
     assert len(press.folders()) == 2
+    await press.publications.catch_up()
+    assert len(press.folders()) == 5
+
+
+async def test_files_that_a_killed_process_left_unwritten_are_written_by_the_next(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And those of a revision that came after the files; what is there stays as it is, an empty window leaves none."""
+    monkeypatch.setattr(publications, "_LOOK_AGAIN_S", 0.01)
+    monitor = watching(checks=(CheckSettings("drift"),))
+    await rig.begin(monitor)
+    for start in (0, 10, 20, 50):
+        await rig.traffic(start)
+    await rig.read()
+    results = [each for each in rig.results() if each.rows]
+    press = Press(rig)
+    press.publications.offer(results[0], monitor)
+    task = asyncio.create_task(press.publications.run())
+    await press.publications.settled()
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
+    (first,) = press.root.rglob("constraint_violations.json")
+    stamp = first.stat().st_mtime_ns
+    life = Press(rig)
+    running = asyncio.create_task(life.publications.run())
+    await rig.references._heard(Synced(1, whole=True))
+    async with asyncio.timeout(30):
+        while len(life.folders()) < len(results):  # noqa: ASYNC110
+            await asyncio.sleep(0.01)
+    running.cancel()
+    await asyncio.gather(running, return_exceptions=True)
+    assert len(results) == 3
+    assert first.stat().st_mtime_ns == stamp
+    os.utime(first, (1, 1))
+    await Press(rig).publications.catch_up()
+    assert first.stat().st_mtime > 1
+    assert len(list(press.root.rglob("statistics.json"))) == 3
 
 
 async def test_a_report_compares_window_and_baseline(rig: Rig) -> None:

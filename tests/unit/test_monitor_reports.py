@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -10,7 +11,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from vedette.core.errors import DeadlineExceeded, Internal, InvalidArgument, NotFound, Unavailable, VedetteError
+from vedette.core.errors import (
+    DeadlineExceeded,
+    Internal,
+    InvalidArgument,
+    NotFound,
+    Overloaded,
+    Unavailable,
+    VedetteError,
+)
 from vedette.core.metrics import NoMetrics
 from vedette.monitor.reports import Reports, ReportSettings, Samples
 
@@ -59,6 +68,51 @@ async def test_a_report_is_drawn_once_and_found_by_its_execution(tmp_path: Path)
     await made.draw("e1")
     assert (tmp_path / "e1.html").stat().st_mtime_ns == stamp
     assert [path.name for path in tmp_path.iterdir()] == ["e1.html"]  # noqa: ASYNC240
+
+
+async def test_a_page_that_is_not_there_is_drawn(tmp_path: Path, monkeypatch) -> None:
+    """The link of an alert works before its report was drawn in its turn, and after it was let go."""
+    made = reports(tmp_path, max_reports=1)
+    drawn = []
+
+    async def child(folder: Path) -> None:
+        drawn.append(folder)
+        (folder / "report.html").write_text("drawn")
+
+    monkeypatch.setattr(made, "_child", child)
+    assert await made.page("e1.html") == b"drawn"
+    assert await made.page("e1.html") == b"drawn"
+    assert len(drawn) == 1
+    os.utime(tmp_path / "e1.html", (1, 1))
+    await made.page("e2.html")
+    assert await made.page("e1.html") == b"drawn"
+    assert len(drawn) == 3
+    for name in ("gone.html", "e1.txt", "e1"):
+        with pytest.raises(NotFound):
+            await made.page(name)
+    with pytest.raises(NotFound):
+        await reports(tmp_path / "none", max_reports=0).page("e1.html")
+
+
+async def test_few_callers_wait_for_reports(tmp_path: Path, monkeypatch) -> None:
+    """One child at a time, a bounded number of callers behind it; whoever comes later is told so."""
+    made = reports(tmp_path)
+    go_on = asyncio.Event()
+
+    async def child(folder: Path) -> None:
+        await go_on.wait()
+        (folder / "report.html").write_text("drawn")
+
+    monkeypatch.setattr(made, "_child", child)
+    asking = [asyncio.create_task(made.page(f"e{n}.html")) for n in range(16)]
+    async with asyncio.timeout(30):
+        while made._asking < 16:  # noqa: ASYNC110
+            await asyncio.sleep(0)
+    with pytest.raises(Overloaded):
+        await made.page("e99.html")
+    go_on.set()
+    assert await asyncio.gather(*asking) == [b"drawn"] * 16
+    assert await made.page("e99.html") == b"drawn"
 
 
 async def test_a_child_that_takes_too_long_is_ended(tmp_path: Path) -> None:

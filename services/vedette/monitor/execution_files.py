@@ -84,10 +84,13 @@ class ExecutionFolder:
         self._retention_s = retention_s
 
     def write(self, execution: Execution, files: Mapping[str, bytes], *, alone: bool) -> Path:
-        """Put the files in place, in place of those of an earlier revision, and return their folder."""
+        """Put the files in place, in place of those of an earlier revision, and return their folder.
+
+        The violations come last: with them all are there.
+        """
         folder = self._root / folder_of(execution, alone=alone)
         folder.mkdir(parents=True, exist_ok=True)
-        for name, content in files.items():
+        for name, content in sorted(files.items(), key=lambda file: file[0] == VIOLATIONS_FILE):
             partial = folder / f"{name}.partial"
             with partial.open("wb") as file:
                 file.write(content)
@@ -95,6 +98,17 @@ class ExecutionFolder:
                 os.fsync(file.fileno())
             partial.replace(folder / name)
         return folder
+
+    def has(self, execution: Execution, *, alone: bool) -> bool:
+        """Whether the files of this revision are in place."""
+        for place in {folder_of(execution, alone=alone), folder_of(execution, alone=False)}:
+            try:
+                written = (self._root / place / VIOLATIONS_FILE).stat().st_mtime
+            except FileNotFoundError:
+                continue
+            if written >= execution.evaluated_at:
+                return True
+        return False
 
     def sweep(self, now: float) -> int:
         """Remove files over age and the folders they leave empty; returns how many."""

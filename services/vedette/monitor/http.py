@@ -120,9 +120,9 @@ async def create_baseline(
 
 
 @router.post("/v1/monitors", status_code=201)
-def create_monitor(desk: Asked, document: MonitorCreate) -> Monitor:
-    """Begin to watch an endpoint."""
-    return desk.monitors.create(document.monitor(document.name))
+async def create_monitor(desk: Asked, document: MonitorCreate) -> Monitor:
+    """Begin to watch an endpoint; the status says what is missing."""
+    return await desk.monitors.begin(document.monitor(document.name))
 
 
 @router.get("/v1/monitors")
@@ -212,10 +212,10 @@ async def draw_report(desk: Asked, execution: str) -> ReportPlace:
 
 
 @router.get("/reports/{report}")
-def get_report(desk: Asked, report: str) -> Response:
-    """A report as a page."""
+async def get_report(desk: Asked, report: str) -> Response:
+    """A report as a page, drawn now where it is not there."""
     headers = {"content-security-policy": CONTENT_POLICY, "x-content-type-options": "nosniff"}
-    return Response(desk.reports.content(report), media_type="text/html; charset=utf-8", headers=headers)
+    return Response(await desk.reports.page(report), media_type="text/html; charset=utf-8", headers=headers)
 
 
 @router.get("/v1/violations")

@@ -12,6 +12,7 @@ from datetime import UTC, datetime
 from vedette.core.errors import NotFound, VedetteError
 from vedette.core.monitors import Execution, Monitor
 from vedette.monitor.execution_files import ExecutionFolder
+from vedette.monitor.intake import all_monitors
 from vedette.monitor.references import References
 from vedette.monitor.reports import Reports, Samples
 from vedette.monitor.subjects import subject
@@ -22,6 +23,9 @@ from vedette.profiles import Profile
 log = logging.getLogger(__name__)
 
 _MAX_WAITING = 1_000
+_MISSED = 200
+"""Newest results of each monitor that are looked at for files that were not written."""
+_LOOK_AGAIN_S = 5.0
 MAX_NAMED = 20
 """Violations that the heading of a report lists."""
 
@@ -34,27 +38,60 @@ class Publications:
         self._references = references
         self._folder = folder
         self._waiting: asyncio.Queue[tuple[Execution, Monitor]] = asyncio.Queue(_MAX_WAITING)
+        self._behind = True
+        """Whether files may lack of what an earlier life stored, or of what did not fit into the queue."""
         self.reports: Reports | None = None
 
     def offer(self, execution: Execution, monitor: Monitor) -> None:
         """A result was stored."""
         if self._waiting.full():
-            log.warning("files of an execution are not written: too many wait", extra={"execution": execution.id})
+            self._behind = True
+            log.warning("files of an execution are written later: too many wait", extra={"execution": execution.id})
         else:
             self._waiting.put_nowait((execution, monitor))
         if execution.violations and monitor.reports == "violations" and self.reports is not None:
             self.reports.offer(execution.id)
 
     async def run(self) -> None:
-        """Write until cancelled."""
+        """Write until cancelled; what was left unwritten, once the registry has said what is served."""
         while True:
-            execution, monitor = await self._waiting.get()
             try:
-                await asyncio.to_thread(self._write, execution, monitor)
-            except (VedetteError, OSError) as error:
-                log.warning("files of an execution were not written", extra={"reason": str(error)})
-            finally:
-                self._waiting.task_done()
+                async with asyncio.timeout(_LOOK_AGAIN_S):
+                    execution, monitor = await self._waiting.get()
+            except TimeoutError:
+                if self._behind and self._references.synced:
+                    await self.catch_up()
+                continue
+            await self._try(execution, monitor)
+            self._waiting.task_done()
+
+    async def catch_up(self) -> None:
+        """Write the files that are missing of the newest results of each monitor."""
+        self._behind = False
+        try:
+            monitors = await asyncio.to_thread(self._monitors)
+            for monitor in monitors:
+                for execution in await asyncio.to_thread(self._unwritten, monitor):
+                    await self._try(execution, monitor)
+        except (VedetteError, OSError) as error:
+            self._behind = True
+            log.warning("files of earlier executions were not written", extra={"reason": str(error)})
+
+    async def _try(self, execution: Execution, monitor: Monitor) -> None:
+        try:
+            await asyncio.to_thread(self._write, execution, monitor)
+        except (VedetteError, OSError) as error:
+            log.warning("files of an execution were not written", extra={"reason": str(error)})
+
+    def _monitors(self) -> list[Monitor]:
+        with self._store.read() as snapshot:
+            return all_monitors(snapshot)
+
+    def _unwritten(self, monitor: Monitor) -> list[Execution]:
+        with self._store.read() as snapshot:
+            newest, _ = snapshot.executions(limit=_MISSED, monitor=monitor.name)
+        wanted = [execution for execution in newest if execution.rows]
+        return [each for each in wanted if not self._folder.has(each, alone=self._is_alone(each, monitor))]
 
     async def settled(self) -> None:
         """Wait until everything that was offered is written."""
@@ -66,9 +103,11 @@ class Publications:
             return  # nothing was compared: an empty window leaves no files
         with self._store.read() as snapshot:
             files = documents_of(execution, monitor, snapshot, self._references, profile)
+        self._folder.write(execution, files, alone=self._is_alone(execution, monitor))
+
+    def _is_alone(self, execution: Execution, monitor: Monitor) -> bool:
         where = (execution.endpoint, execution.variant, execution.version)
-        alone = monitor.window_s >= 3600 and not monitor.segments and self._references.is_alone(*where)
-        self._folder.write(execution, files, alone=alone)
+        return monitor.window_s >= 3600 and not monitor.segments and self._references.is_alone(*where)
 
     def _execution(self, execution_id: str) -> tuple[Execution, Monitor]:
         with self._store.read() as snapshot:

@@ -41,6 +41,8 @@ CONTENT_POLICY = (
 """Names of columns and categories came from strangers: a report may run its own scripts and reach nothing."""
 MAX_CATEGORY_CHARS = 200
 _WAITING = 32
+_ASKING = 16
+"""Callers who wait for reports at once."""
 _CHILD_BYTES = 6 << 30
 _NEVER = 1e9
 """A threshold that no distance reaches; infinity would be no JSON in the page."""
@@ -88,6 +90,7 @@ class Reports:
         self._samples = samples
         self._metrics = metrics
         self._one = asyncio.Lock()
+        self._asking = 0
         self._waiting: asyncio.Queue[str] = asyncio.Queue(_WAITING)
 
     def offer(self, execution: str) -> bool:
@@ -117,9 +120,29 @@ class Reports:
             DeadlineExceeded, Internal: the child took too long, or failed.
         Unavailable: there is no room for it on the disk, or no process could be started.
         """
-        target = self._file(execution)
-        if self._one.locked() and self._waiting.qsize() >= _WAITING:
+        if self._asking >= _ASKING or (self._one.locked() and self._waiting.qsize() >= _WAITING):
             raise Overloaded("too many reports are being drawn; ask again later")
+        self._asking += 1
+        try:
+            return await self._place(execution)
+        finally:
+            self._asking -= 1
+
+    async def page(self, name: str) -> bytes:
+        """The report of that file name, whole; drawn now where it is not there (any more).
+
+        Raises as `draw` does.
+        """
+        try:
+            return await asyncio.to_thread(self.content, name)
+        except NotFound:
+            if not name.endswith(".html") or not self._settings.max_reports:
+                raise
+        await self.draw(name.removesuffix(".html"))
+        return await asyncio.to_thread(self.content, name)
+
+    async def _place(self, execution: str) -> str:
+        target = self._file(execution)
         async with self._one:
             if not target.exists():
                 samples = await self._samples(execution)
