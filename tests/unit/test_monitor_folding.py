@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from typing import Any
@@ -18,6 +19,7 @@ from vedette.core.errors import DataLoss, InvalidArgument
 from vedette.core.monitors import Monitor
 from vedette.monitor.folding import NO_REQUESTS, Facts, Fold, FoldLimits, Watch
 from vedette.monitor.lots import Kept
+from vedette.monitor.numbers import MAX_RUNS
 from vedette.monitor.segments import MAX_VALUES, Segments
 from vedette.monitor.tabulation import excluded_columns
 from vedette.ports.monitors import WindowState
@@ -194,6 +196,26 @@ def test_lost_captures_are_told_once_the_stream_was_read_to_its_end() -> None:
     fold.add(batch([100.0] * 3), FACTS, NOW)
     fold.add(batch([100.0] * 3, first=7), FACTS, NOW)
     assert (fold.settle(), fold.settle(), fold.settle()) == ({}, {"e": 4}, {})
+
+
+def test_losses_of_a_producer_with_several_endpoints_are_not_told_as_one_of_theirs() -> None:
+    """Its numbers do not say whose they were; that it has several outlives the monitor's end."""
+    fold = fold_of()
+    fold.add(batch([100.0]), FACTS, NOW)
+    fold.add(batch([100.0], first=1, endpoint="f"), FACTS, NOW)
+    notes = fold.changes().notes
+    other = fold_of()
+    other.restore([], lambda kind: {name: text for (k, name), text in notes.items() if k == kind})
+    other.add(batch([100.0], first=7), FACTS, NOW)
+    assert [other.settle() for _ in range(3)] == [{}, {"": 5}, {}]
+
+
+def test_captures_that_are_given_up_to_stay_within_bounds_are_told_at_once() -> None:
+    """With the endpoint of their producer."""
+    fold, told = fold_of(), Counter[str]()
+    for number in range(MAX_RUNS + 5):
+        told.update(fold.add(batch([100.0], first=3 * number), FACTS, NOW).lost)
+    assert told == {"e": 2 * 5}
 
 
 def test_a_monitor_that_changes_its_windows_begins_anew() -> None:

@@ -51,7 +51,9 @@ METRICS: dict[str, Metric] = {
                (0.01, 0.05, 0.1, 0.5, 1.0, 5.0, 10.0, 30.0, 60.0, 300.0)),
         Metric("vedette_model_load_failures_total", "counter", "Loads that failed; the old version went on serving.", ("endpoint",)),
         Metric("vedette_registry_connected", "gauge", "1 while the watch on the registry stands, else 0.", across="each"),
-        Metric("vedette_captures_total", "counter", "Sampled requests by outcome (captured, dropped, failed) and reason.",
+        Metric("vedette_captures_total", "counter",
+               "Sampled requests by outcome (captured, dropped, failed) and reason; what a process that is killed had not "
+               "published is in none of them.",
                ("endpoint", "outcome", "reason")),
         Metric("vedette_stream_lag_messages", "gauge", "Messages of a topic that a consumer group has not handled.", ("topic", "group"), across="max"),
         Metric("vedette_stream_damaged_messages_total", "counter", "Messages that could not be read back as written.", ("topic",)),
@@ -62,7 +64,10 @@ METRICS: dict[str, Metric] = {
         Metric("vedette_monitor_windows_total", "counter", "Windows by what became of them: due, evaluated, empty, small, failed.",
                ("monitor", "outcome")),
         Metric("vedette_monitor_rows_total", "counter", "Rows by what became of them: folded, late, duplicate, unreadable.", ("endpoint", "outcome")),
-        Metric("vedette_monitor_lost_captures_total", "counter", "Captures missing from the stream, by their sequence numbers.", ("endpoint",)),
+        Metric("vedette_monitor_lost_captures_total", "counter",
+               "Captures missing from the stream, by gaps in their producers' numbers: what vedette_captures_total counts as "
+               "dropped or failed, and after a kill what was not published, with about 0.1 s of traffic too many. endpoint is "
+               "empty where the producer served several.", ("endpoint",)),
         Metric("vedette_monitor_labels_total", "counter", "Ground truth by what became of it: joined, waiting, unknown, late, refused.",
                ("endpoint", "outcome")),
         Metric("vedette_alerts", "gauge", "Alerts by state.", ("monitor", "state"), across="max"),

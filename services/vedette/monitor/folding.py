@@ -118,7 +118,8 @@ class Tally:
 
     endpoint: str
     rows: Counter[str]
-    lost: int = 0
+    lost: Mapping[str, int] = field(default_factory=dict)
+    """Captures given up as lost, by endpoint as `Fold.settle` tells them."""
 
 
 class Fold:
@@ -132,7 +133,8 @@ class Fold:
         self._courses: dict[CourseKey, _Course] = {}
         self._lots: dict[CourseKey, dict[tuple[str, float], Lot]] = {}
         self._producers: dict[str, Numbers] = {}
-        self._last_endpoint: dict[str, str] = {}
+        self._endpoint_of: dict[str, str] = {}
+        """Of each producer; empty where it has several, so that its losses are nobody's in particular."""
         self._touched: set[tuple[NoteKind, str]] = set()
         self._sealed: list[WindowState] = []
         self._dropped = Changes()
@@ -204,7 +206,7 @@ class Fold:
             counts["folded"] = table.rows - counts["duplicate"] - counts["late"]
             counts["unreadable"] = table.counts["unreadable"] + table.counts["too_wide"]
             self._rise(batch.endpoint, times[fresh])
-        return Tally(batch.endpoint, counts, lost)
+        return Tally(batch.endpoint, counts, {self._endpoint_of.get(batch.producer, ""): lost} if lost else {})
 
     def idle(self, endpoints: Iterable[str], now: float) -> None:
         """Nothing has arrived at these for `idle_s`, and the stream was read to its end."""
@@ -231,11 +233,11 @@ class Fold:
                 self._touched |= {("series", _course_name(key)), ("endpoint", endpoint)}
 
     def settle(self) -> dict[str, int]:
-        """The stream was read to its end: lost captures by the endpoint last seen of their producer."""
+        """The stream was read to its end: lost captures by the endpoint of their producer, "" where it has several."""
         lost: Counter[str] = Counter()
         for producer, numbers in self._producers.items():
             mark = numbers.mark
-            lost[self._last_endpoint.get(producer, "")] += numbers.settle()
+            lost[self._endpoint_of.get(producer, "")] += numbers.settle()
             if numbers.mark != mark:
                 self._touched.add(("producer", producer))
         return {endpoint: count for endpoint, count in lost.items() if count}
@@ -247,12 +249,13 @@ class Fold:
             return np.ones(len(batch), np.bool_), 0
         numbers = self._producers.pop(name, None) or Numbers()
         self._producers[name] = numbers  # the one seen last is last
-        self._last_endpoint[name] = batch.endpoint
+        if self._endpoint_of.setdefault(name, batch.endpoint) != batch.endpoint:
+            self._endpoint_of[name] = ""
         self._touched.add(("producer", name))
         if len(self._producers) > MAX_PRODUCERS:
             oldest = next(iter(self._producers))
             del self._producers[oldest]
-            self._last_endpoint.pop(oldest, None)
+            self._endpoint_of.pop(oldest, None)
             self._touched.discard(("producer", oldest))
             self._dropped.dropped_notes.append(("producer", oldest))
         return numbers.see(batch.sequences)
@@ -380,7 +383,7 @@ class Fold:
 
     def _note(self, kind: NoteKind, name: str) -> bytes:
         if kind == "producer":
-            return _NOTE.encode((self._producers[name], self._last_endpoint.get(name, "")))
+            return _NOTE.encode((self._producers[name], self._endpoint_of.get(name, "")))
         if kind == "endpoint":
             return _NOTE.encode(self._tides[name].time)
         return _NOTE.encode(self._courses[_course_key(name)])
@@ -411,7 +414,7 @@ class Fold:
             self._tides[name] = Tide(msgspec.json.decode(text, type=float))
         elif kind == "producer":
             numbers, endpoint = msgspec.json.decode(text, type=tuple[Numbers, str])
-            self._producers[name], self._last_endpoint[name] = numbers, endpoint
+            self._producers[name], self._endpoint_of[name] = numbers, endpoint
         else:
             self._courses[_course_key(name)] = msgspec.json.decode(text, type=_Course)
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import msgspec
@@ -296,9 +296,9 @@ class Intake:
             if count:
                 name = "vedette_monitor_rows_total"
                 self._metrics.counter(name, endpoint=tally.endpoint, outcome=outcome).inc(count)
-        self._lost({tally.endpoint: tally.lost})
+        self._lost(tally.lost)
 
-    def _lost(self, lost: dict[str, int]) -> None:
+    def _lost(self, lost: Mapping[str, int]) -> None:
         for endpoint, count in lost.items():
             if count:
                 self._metrics.counter("vedette_monitor_lost_captures_total", endpoint=endpoint or _OF_NOBODY).inc(count)
