@@ -124,6 +124,9 @@ def _inference(settings: Any, metrics: CellMetrics, place: Place) -> Service:
 
 
 def _monitor(settings: Any, metrics: CellMetrics, place: Place) -> Service:
+    from vedette.chassis.allocator import keep_little
+
+    keep_little()
     from vedette.chassis.config import read_secret
     from vedette.core.clock import SystemClock
     from vedette.monitor.service import MonitorPorts, build
