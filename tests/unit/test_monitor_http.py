@@ -262,7 +262,8 @@ async def test_labels_are_counted_by_what_became_of_them(room: MonitorRoom) -> N
     body = b'{"id": "x1", "label": 1}\n{"groundTruthData": {"data": "1", "encoding": "CSV"}, '
     body += b'"eventMetadata": {"eventId": "x2"}, "eventVersion": "0"}\n{"id": 5}\n'
     answer = await room.http.post("/v1/ground-truth/e", content=body, headers=LINES)
-    assert answer.json() == {"joined": 0, "waiting": 2, "unknown": 0, "refused": 1}
+    why = 'line 3: neither "groundTruthData" nor "label" is there'
+    assert answer.json() == {"joined": 0, "waiting": 2, "unknown": 0, "refused": 1, "refused_lines": [why]}
     other = await room.http.post("/v1/ground-truth/other", content=b'{"id": "x1", "label": 1}', headers=LINES)
     assert other.json()["unknown"] == 1
 

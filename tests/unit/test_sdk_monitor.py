@@ -324,6 +324,7 @@ async def test_the_asynchronous_client_is_the_same(both: Addresses) -> None:
         assert "violations" in await client.monitors.file(found[0].id, "constraint_violations.json")
         assert [each.execution async for each in client.monitors.violations(feature="age")] == [found[0].id]
         assert len([each async for each in client.monitors.windows("m")]) == 1
+        assert client.monitors.report_address(found[0].id).endswith(f"/reports/{found[0].id}.html")
         assert (await client.monitors.ground_truth("e", {"i1": 1}))["waiting"] == 1
         alerts = [each async for each in client.alerts.list(state=AlertState.FIRING)]
         assert (await client.alerts.acknowledge(alerts[0].id, by="ada")).acknowledged_by == "ada"

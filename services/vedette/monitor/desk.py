@@ -1,10 +1,12 @@
 """What people do at the monitor: monitors, their windows and results; the other parts stand beside, as `Desk`.
 
-Rule: methods are plain, block on the store, and take and give the values of core; http.py and rpc.py only render.
+Rule: methods are plain, block on the store, and take and give the values of core (`begin` asks the registry first,
+and does not block); http.py and rpc.py only render.
 """
 
 from __future__ import annotations
 
+import asyncio
 import difflib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -93,6 +95,12 @@ class Monitors:
         self._clock = clock
         self._scores = scores
         self._changed = changed
+
+    async def begin(self, monitor: Monitor) -> Monitor:
+        """`create`, once the registry was asked for the baseline: so the status says at once that there is none."""
+        check_monitor(monitor)
+        await self._references.look_for(monitor.endpoint, monitor.baseline)
+        return await asyncio.to_thread(self.create, monitor)
 
     def create(self, monitor: Monitor) -> Monitor:
         """Begin to watch. The endpoint need not exist yet: the monitor is `Pending` until it does.

@@ -61,7 +61,7 @@ class MonitorCalls:
 
     async def create_monitor(self, request: pb.CreateMonitorRequest, _: Any) -> pb.CreateMonitorResponse:
         """Begin to watch."""
-        made = await asyncio.to_thread(self._desk.monitors.create, monitor_from(request.monitor))
+        made = await self._desk.monitors.begin(monitor_from(request.monitor))
         return pb.CreateMonitorResponse(monitor=to_message(made, pb.Monitor()))
 
     async def get_monitor(self, request: pb.GetMonitorRequest, _: Any) -> pb.GetMonitorResponse:
