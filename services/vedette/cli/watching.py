@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import sys
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass
-from itertools import islice
 from typing import TYPE_CHECKING
 
 from vedette.cli.output import STATUS_STYLES, Table, when
@@ -24,13 +24,20 @@ if TYPE_CHECKING:
     from vedette.core.monitors import Execution, Monitor
     from vedette.sdk.sync.client import Client
 
+Series = tuple[str, str]
+"""Variant and segment."""
 PERIOD_S = 1.0
 _WINDOWS = 16
 _NAME = 18
 """Characters of a name that are shown."""
 _ALERTS = 12
 """Alerts that are listed below the table."""
-COLUMNS = ("monitor", "status", "last windows", "newest", "rows", "now", "alerts", "features that moved")
+_MOST = 256
+"""Windows of one monitor that are read, over all of its variants and segments."""
+COLUMNS = (
+    "monitor", "status", "last windows", "newest", "rows", "now", "alerts", "features that moved", "variant", "segment"
+)  # fmt: skip
+_LEGEND = "bars: the worst score of a window, red from ▅ on: violated   · nothing compared   ! failed"
 _BARS = "▁▂▃▄▅▆▇█"
 _HALF = len(_BARS) // 2
 """The bar of a score that has just reached its threshold."""
@@ -38,13 +45,15 @@ _HALF = len(_BARS) // 2
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """One monitor as the table shows it."""
+    """One monitor as the table shows it, or one variant and segment of it."""
 
     monitor: Monitor
     executions: list[Execution]
     """Newest first."""
     open_rows: int
     alerts: list[Alert]
+    variant: str = ""
+    segment: str = ""
 
     @property
     def newest(self) -> Execution | None:
@@ -68,6 +77,8 @@ class Line:
             str(self.open_rows),
             self.said() or "none",
             ", ".join(dict.fromkeys(alert.feature or alert.check for alert in firing)),
+            self.variant,
+            self.segment,
         )
 
 
@@ -106,15 +117,38 @@ def watch(client: Client, name: str, *, once: bool) -> None:
 
 def _lines(client: Client, name: str) -> list[Line]:
     monitors = [client.monitors.get(name)] if name else list(client.monitors.list())
+    return [line for each in monitors for line in _lines_of(client, each)]
+
+
+def _lines_of(client: Client, monitor: Monitor) -> list[Line]:
+    """One for each variant and segment, the whole before its segments; one even where nothing was seen yet."""
+    executions = _recent(client.monitors.executions(monitor.name))
+    alerts = list(client.alerts.list(monitor=monitor.name))
+    rows: dict[Series, int] = {}
+    for window in client.monitors.windows(monitor.name):
+        series = (str(window.get("variant", "")), str(window.get("segment", "")))
+        rows[series] = rows.get(series, 0) + int(window.get("rows", 0))
+    known = {*executions, *rows, *((alert.variant, alert.segment) for alert in alerts)} or {("", "")}
     return [
         Line(
-            each,
-            list(islice(client.monitors.executions(each.name), _WINDOWS)),
-            sum(int(window.get("rows", 0)) for window in client.monitors.windows(each.name)),
-            list(client.alerts.list(monitor=each.name)),
+            monitor,
+            executions.get(series, []),
+            rows.get(series, 0),
+            [alert for alert in alerts if (alert.variant, alert.segment) == series],
+            *series,
         )
-        for each in monitors
+        for series in sorted(known)
     ]
+
+
+def _recent(executions: Iterator[Execution]) -> dict[Series, list[Execution]]:
+    """The newest windows of each variant and segment: on for as long as the newest of all of them may be there."""
+    found: dict[Series, list[Execution]] = {}
+    for number, each in enumerate(executions):
+        if number >= min(_WINDOWS * max(1, len(found)), _MOST):
+            break
+        found.setdefault((each.variant, each.segment), []).append(each)
+    return {series: windows[:_WINDOWS] for series, windows in found.items()}
 
 
 def _mark(execution: Execution) -> str:
@@ -137,23 +171,27 @@ def drawn(lines: list[Line], now: float) -> RenderableType:
     alerts.sort(key=lambda alert: (_SHOWN.index(alert.state), alert.monitor, -(alert.value or 0.0)))
     parts: list[RenderableType] = [_monitors(lines, now)]
     reasons = [f"{_short(line.monitor.name)}: {line.monitor.reason}" for line in lines if line.monitor.reason]
-    parts += [Text(f" {reason}", style="yellow") for reason in reasons]
+    parts += [Text(f" {reason}", style="yellow") for reason in dict.fromkeys(reasons)]
     if alerts:
         parts.append(_alerts(alerts[:_ALERTS], now))
     if len(alerts) > _ALERTS:
         parts.append(Text(f" and {len(alerts) - _ALERTS} more: vedette alert list", style="dim"))
-    parts.append(Text(f" {_clock(now, now)}   bars: the worst score of a window; red is violated", style="dim"))
+    parts.append(Text(f" {_clock(now, now)}   {_LEGEND}", style="dim"))
     return Group(*parts)
 
 
 def _monitors(lines: list[Line], now: float) -> RichTable:
     from rich.text import Text
 
-    table = _grid("monitor", "status", "last windows", "newest", "rows", "open", "alerts")
+    names = [line.monitor.name for line in lines]
+    several = len(set(names)) < len(names)
+    table = _grid("monitor", *(["of"] if several else []), "status", "last windows", "newest", "rows", "open", "alerts")
     for line in lines:
         status, newest = line.monitor.status.value, line.newest
+        of = f"{_short(line.variant)} {_short(line.segment)}".strip() if names.count(line.monitor.name) > 1 else ""
         table.add_row(
             Text(_short(line.monitor.name), style="bold"),
+            *([Text(of)] if several else []),
             Text(status, style=STATUS_STYLES.get(status, "")),
             _strip(line.executions),
             Text(_clock(newest.start, now) if newest else "none yet"),
