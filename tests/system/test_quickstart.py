@@ -177,6 +177,7 @@ def test_the_printed_addresses_answer(up: Up) -> None:
     inference, registry = up.addresses()
     assert f"inference  {inference}" in text
     assert f"registry   {registry}" in text
+    assert re.search(r"monitor    http://127\.0\.0\.1:\d+   gRPC 127\.0\.0\.1:\d+", text), text
     assert "vedette_requests_total" in up.shell(f"curl -s {inference}/metrics")
 
 

@@ -75,9 +75,8 @@ class Guide:
             found = {name: running(run_dir, name) for name, run_dir in self._run_dirs.items()}
             if all(facts.get("pid") == str(self._parent) for facts in found.values()):
                 registry, inference, monitor = (found[name] for name in ("registry", "inference", "monitor"))
-                return Addresses(
-                    inference["http"], inference["grpc"], registry["http"], registry["grpc"], monitor["http"]
-                )
+                pairs = ((service["http"], service["grpc"]) for service in (inference, registry, monitor))
+                return Addresses(*(address for pair in pairs for address in pair))
             if time.monotonic() > deadline:
                 raise DeadlineExceeded(f"the suite is not ready after {START_TIMEOUT_S:g} s")
             time.sleep(POLL_S)
@@ -144,7 +143,7 @@ class Guide:
         self._console.print()
         self._fact("inference", f"{addresses.inference}   gRPC {addresses.inference_grpc}")
         self._fact("registry", f"{addresses.registry}   gRPC {addresses.registry_grpc}")
-        self._fact("monitor", addresses.monitor)
+        self._fact("monitor", f"{addresses.monitor}   gRPC {addresses.monitor_grpc}")
         self._fact("metrics", f"{addresses.inference}/metrics")
         self._console.print()
         sys.stdout.flush()

@@ -34,6 +34,7 @@ class Addresses:
     registry: str
     registry_grpc: str
     monitor: str
+    monitor_grpc: str
 
 
 def recipes(addresses: Addresses, row: Sequence[float]) -> list[Recipe]:
