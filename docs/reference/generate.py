@@ -1,4 +1,4 @@
-"""Write the pages of docs/reference that are tables of the code: errors, metrics, settings.
+"""Write the pages of docs/reference that are tables of the code: checks, errors, metrics, settings.
 
 `python docs/reference/generate.py` writes them, `--check` fails where one differs from the code.
 """
@@ -11,8 +11,28 @@ from pathlib import Path
 from vedette.chassis.metrics import METRICS
 from vedette.core.errors import CODES
 from vedette.modules import SERVICES
+from vedette.monitor.check_descriptions import describe_checks
 
 HERE = Path(__file__).parent
+
+
+def checks() -> str:
+    """What a monitor can check, each with its parameters."""
+    lines = [
+        "# Checks",
+        "",
+        "What `--check NAME:parameter=value,...` of `vedette monitor create`, and `checks` of `POST /v1/monitors`, may",
+        "name; a list is a parameter that stands there several times. `vedette monitor checks` shows the same. Which",
+        "check when, and how often each is wrong: [detectors](../detectors.md).",
+    ]
+    for each in describe_checks():
+        lines += ["", f"## {each.check}", "", each.summary, *(["", each.details] if each.details else [])]
+        lines += ["", "| parameter | type | default | meaning |", "|---|---|---|---|"]
+        for one in each.parameters:
+            default = ", ".join(one.default) if isinstance(one.default, tuple) else str(one.default)
+            default = default.lower() if isinstance(one.default, bool) else default
+            lines.append(f"| `{one.name}` | {one.type} | {f'`{default}`' if default else 'empty'} | {one.meaning} |")
+    return "\n".join(lines) + "\n"
 
 
 def errors() -> str:
@@ -68,7 +88,7 @@ def settings() -> str:
     return "\n".join(lines) + "\n"
 
 
-PAGES = {"errors.md": errors, "metrics.md": metrics, "settings.md": settings}
+PAGES = {"checks.md": checks, "errors.md": errors, "metrics.md": metrics, "settings.md": settings}
 
 
 def main() -> int:

@@ -12,6 +12,7 @@ import pytest
 from tests.unit.checks_tables import SIGNATURE, Table, compared, people, profiled, texts, with_labels
 
 from vedette.core.monitors import CheckResult, CheckSettings
+from vedette.monitor.check_descriptions import describe_checks
 from vedette.monitor.checks import Check, check_classes, check_names, make_check, parameter_types
 from vedette.monitor.evidence import Evidence
 from vedette.profiles import Layout, Profile
@@ -94,6 +95,14 @@ def test_the_checks_that_the_documentation_promises_are_there() -> None:
     promised = {"data_quality", "drift", "ks", "psi", "jensen_shannon", "wasserstein", "hellinger", "sagemaker"}
     promised |= {"chi_squared", "tvd", "l_infinity", "domain_classifier", "model_quality"}
     assert promised <= set(CHECKS)
+
+
+def test_every_parameter_is_described() -> None:
+    """For the reference page and the command line, from the source of the check."""
+    for each in describe_checks():
+        assert each.summary.endswith((".", "?")), each.check
+        assert [one.name for one in each.parameters if len(one.meaning) < 10] == [], each.check
+    assert [each.check for each in describe_checks()] == CHECKS
 
 
 def test_a_check_is_documented_and_its_parameters_are_typed(check: Check) -> None:

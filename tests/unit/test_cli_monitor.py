@@ -24,7 +24,7 @@ from typer.testing import CliRunner, Result
 from vedette.cli import app
 from vedette.cli.durations import seconds_of
 from vedette.cli.ids import shortened
-from vedette.cli.watching import Line, drawn
+from vedette.cli.watching import Line, _recent, drawn
 from vedette.core.alerts import Alert, AlertState, WebhookFormat
 from vedette.core.monitors import CheckResult, Execution, ExecutionStatus, Monitor, MonitorStatus
 
@@ -88,6 +88,14 @@ def test_a_whole_life_of_a_monitor(run: Run) -> None:
     assert ok(run("monitor", "resume", "night")) == "night is watching\n"
     assert ok(run("monitor", "delete", "night")) == "night is deleted\n"
     assert json.loads(ok(run("monitor", "create", "e", "--json")))["endpoint"] == "e"
+
+
+def test_what_a_new_monitor_waits_for_is_told(run: Run) -> None:
+    """Its baseline or its endpoint is not there yet."""
+    made = ok(run("monitor", "create", "night", "--endpoint", "e", "--baseline", "march")).splitlines()
+    assert made[1:] == ["Pending: there is no baseline 'march' of m:1 yet"]
+    made = ok(run("monitor", "create", "late", "--endpoint", "nowhere")).splitlines()
+    assert made[1:] == ["Pending: endpoint 'nowhere' does not exist yet"]
 
 
 def test_what_a_monitor_has_found(run: Run) -> None:
@@ -447,9 +455,58 @@ def test_the_table_is_good_to_read(width: int) -> None:
     assert "endpoint 'e' does not exist yet" in text
 
 
+def test_each_variant_and_segment_has_a_line(run: Run, both: Addresses) -> None:
+    """The whole before its segments, each with its own windows, rows and alerts; on a terminal they are named."""
+    with both.rooms[1].rig.store.transaction() as tx:
+        alert = Alert("a1", "m", "e", "B", "sex=f", "drift", "height", AlertState.FIRING, START, START)
+        tx.alerts.put_alerts("group", [alert])
+    whole, part = rows(run("monitor", "watch", "m"))
+    assert (whole[2], whole[8:], part[2], part[7:]) == ("....x", ["A", ""], "", ["height", "B", "sex=f"])
+    shown = shown_at([Line(Monitor("m", "e"), [], 0, [], "A"), Line(Monitor("m", "e"), [], 0, [], "A", "sex=f")], 100)
+    assert [line.split()[:3] for line in shown if line.startswith(" m ")] == [
+        ["m", "A", "Scheduled"],
+        ["m", "A", "sex=f"],
+    ]
+
+
+def test_the_windows_of_every_series_are_read() -> None:
+    """As many of each as of one alone, however many series there are, and no more than is bearable."""
+    walk = (execution(1000 - n, variant=f"v{n % 3}") for n in range(1000))
+    assert {series: len(windows) for series, windows in _recent(walk).items()} == {(f"v{n}", ""): 16 for n in range(3)}
+    assert next(walk).start == START + 5 * (1000 - 49)
+    walk = (execution(5000 - n, variant=f"v{n % 100}") for n in range(5000))
+    assert sum(len(windows) for windows in _recent(walk).values()) == 256
+
+
+def test_the_marks_are_explained() -> None:
+    """Below the table."""
+    assert "· nothing compared   ! failed" in shown_at([Line(Monitor("m", "e"), [execution(1)], 0, [])], 200)[-1]
+
+
 def test_no_monitors_yet_is_told() -> None:
     """With what to do about it."""
     assert shown_at([], 100) == ["no monitors yet: vedette monitor create ENDPOINT"]
+
+
+def test_the_checks_are_listed(run: Run, both: Addresses) -> None:
+    """With summaries, parameters and defaults; no service is asked."""
+    found = {row[0]: row for row in rows(run("monitor", "checks"))}
+    assert found["psi"] == ["psi", found["psi"][1], "threshold=0.2"]
+    assert "non_negative=false" in found["data_quality"][2]
+    documents = json.loads(ok(run("monitor", "checks", "--json")))
+    assert {each["check"] for each in documents} == set(found)
+    [threshold] = next(each for each in documents if each["check"] == "psi")["parameters"]
+    assert threshold == {
+        "name": "threshold", "type": "number", "default": 0.2, "meaning": "A larger score is a violation."
+    }  # fmt: skip
+
+
+def test_lists_are_written_by_repeating(run: Run) -> None:
+    """One value is a list of one."""
+    bias = "bias:facets=Sex=F,facets=Age>45,min_rows=5"
+    made = json.loads(ok(run("monitor", "create", "fair", "--endpoint", "e", "--check", bias, "--json")))
+    assert made["checks"] == [{"check": "bias", "parameters": {"facets": ["Sex=F", "Age>45"], "min_rows": 5}}]
+    ok(run("monitor", "create", "one", "--endpoint", "e", "--check", "bias:facets=Sex=F"))
 
 
 @pytest.mark.parametrize(("text", "seconds"), [("30s", 30), ("5m", 300), ("2h", 7200), ("1d", 86400), ("1.5m", 90)])

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import sys
 import time
 from itertools import islice
@@ -12,9 +11,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from vedette.cli.addresses import DATA_DIR, DataDir, MonitorUrl, connect
+from vedette.cli.check_options import checks_of, written
 from vedette.cli.durations import DURATION_HELP, seconds_of
 from vedette.cli.ids import ID_HELP, shortened, whole_execution
-from vedette.cli.output import JsonFlag, Table, facts, names_of, pairs_of, print_json, spinner, when
+from vedette.cli.output import JsonFlag, Table, facts, names_of, print_json, spinner, when
+from vedette.core.errors import Unavailable
 
 if TYPE_CHECKING:
     from vedette.core.monitors import CheckSettings, Execution, Monitor
@@ -66,7 +67,7 @@ def create(
     wanted = Monitor(
         name=name,
         endpoint=endpoint or name,
-        checks=_checks(check) if check else (CheckSettings("data_quality"), CheckSettings("drift")),
+        checks=checks_of(check) if check else (CheckSettings("data_quality"), CheckSettings("drift")),
         baseline=baseline,
         window_s=window_s,
         lateness_s=seconds_of(lateness, "--lateness") if lateness else min(max(1.0, window_s / 10), 300.0),
@@ -85,6 +86,31 @@ def create(
     typer.echo(f"{made.name} watches {made.endpoint} in windows of {_span(made.window_s)}: {_named(made.checks)}")
     if made.reason:
         typer.echo(f"{made.status.value}: {made.reason}")
+
+
+@app.command()
+def checks(*, as_json: JsonFlag = False) -> None:
+    """List the checks that a monitor can make, with their parameters and defaults.
+
+    [bold]Examples[/]
+
+      vedette monitor checks
+
+      vedette monitor checks --json
+    """
+    try:
+        from vedette.monitor.check_descriptions import describe_checks
+    except ImportError as error:
+        raise Unavailable(f"{error.name} is not installed: pip install 'vedette[monitor]'") from error
+    found = describe_checks()
+    if as_json:
+        print_json(found)
+        return
+    table = Table("check", "what", "parameters")
+    for each in found:
+        parameters = ", ".join(f"{one.name}={written(one.default)}" for one in each.parameters)
+        table.row(each.check, each.summary, parameters)
+    table.show()
 
 
 @app.command("list")
@@ -348,6 +374,9 @@ def watch(
 ) -> None:
     """A live table of monitors, their newest windows and alerts, until Ctrl-C.
 
+    A line for each variant and segment. In a pipe it is printed once, and windows are letters: x violated, . fine,
+    - nothing compared, ! failed.
+
     [bold]Examples[/]
 
       vedette monitor watch
@@ -395,30 +424,6 @@ def _executions(found: list[Execution]) -> None:
             broken if len(broken) <= 60 else f"{broken[:60]}...", each.reason, each.labels or "", each.revision, short,
         )  # fmt: skip
     table.show(empty="no window has been evaluated yet")
-
-
-def _checks(texts: list[str]) -> tuple[CheckSettings, ...]:
-    """`name` or `name:parameter=value,...`, values as JSON where they are."""
-    from vedette.core.monitors import CheckSettings
-
-    made = []
-    for text in texts:
-        name, _, said = text.partition(":")
-        pairs = pairs_of(list(names_of(said)), "--check")
-        made.append(CheckSettings(name, {key: _value(value) for key, value in pairs.items()}))
-    return tuple(made)
-
-
-def _value(text: str) -> bool | int | float | str:
-    if text in ("true", "false"):
-        return text == "true"
-    for kind in (int, float):
-        try:
-            number = kind(text)
-        except ValueError:
-            continue
-        return number if math.isfinite(number) else text  # JSON has no other numbers; the monitor says what it wants
-    return text
 
 
 def _n_of_m(text: str) -> tuple[int, int]:

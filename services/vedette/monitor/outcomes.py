@@ -94,7 +94,7 @@ class Roles:
     """Which columns mean what; names and defaults are SageMaker's where it has one."""
 
     problem_type: str = ""
-    """One of `PROBLEM_TYPES`; empty: from the class names and columns."""
+    """BinaryClassification, MulticlassClassification or Regression; empty: from the class names and columns."""
     inference_attribute: str = PREDICTION
     """Column of the predicted label or value."""
     probability_attribute: str = ""

@@ -90,7 +90,10 @@ def _unknown(name: object, known: list[str]) -> str:
 
 
 def _converted(what: str, value: object, wanted: object) -> CheckParameter:
-    """The value as the type that the constructor names; JSON's whole numbers are floats too, its lists are tuples."""
+    """The value as the type that the constructor names; JSON's whole numbers are floats too, its lists are tuples.
+
+    One text is a list of one.
+    """
     choices = typing.get_args(wanted) if typing.get_origin(wanted) is typing.Literal else ()
     if choices:
         if value not in choices:
@@ -104,8 +107,8 @@ def _converted(what: str, value: object, wanted: object) -> CheckParameter:
         return _finite(what, value)
     if wanted is str and isinstance(value, str) and len(value) <= MAX_TEXT:
         return value
-    if typing.get_origin(wanted) is tuple and _is_text_list(value):
-        return tuple(typing.cast("list[str]", value))
+    if typing.get_origin(wanted) is tuple and _is_text_list(texts := [value] if isinstance(value, str) else value):
+        return tuple(typing.cast("list[str]", texts))
     raise InvalidArgument(f"{what} must be {_TYPES.get(wanted, 'a list of texts')}")
 
 

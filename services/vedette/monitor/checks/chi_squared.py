@@ -23,6 +23,7 @@ class ChiSquared:
 
     name: ClassVar[str] = "chi_squared"
     threshold: float = 0.05
+    """A smaller p-value is a violation."""
 
     def __post_init__(self) -> None:
         between("threshold", self.threshold)

@@ -35,7 +35,9 @@ class DomainClassifier:
 
     name: ClassVar[str] = "domain_classifier"
     threshold: float = 0.55
+    """The area under the ROC curve must be larger for an alarm."""
     alpha: float = 0.01
+    """The p-value must be at most this for an alarm."""
     seed: int = 0
     """Chooses the halves."""
 

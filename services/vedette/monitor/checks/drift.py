@@ -42,8 +42,11 @@ class Drift:
 
     name: ClassVar[str] = "drift"
     alpha: float = 0.01
+    """How often a window without drift may raise an alarm, at most."""
     numeric_effect: float = 0.1
+    """How far numbers must move, in standard deviations of the baseline."""
     categorical_effect: float = 0.1
+    """What share of the rows must change its category."""
 
     def __post_init__(self) -> None:
         between("alpha", self.alpha)

@@ -39,10 +39,15 @@ class FeatureAttribution(Roles):
     threshold: float = 0.9
     """The least nDCG; SageMaker's is 0.90."""
     num_rows: int = 100
+    """Rows of the window that are explained, at most."""
     num_background: int = 10
+    """Rows of the baseline that they are compared with."""
     agg_method: Literal["mean_abs", "median", "mean_sq"] = "mean_abs"
+    """How Shapley values of rows become one importance."""
     max_model_rows: int = 50_000
+    """Rows that the model is run on for each side, at most."""
     seed: int = 0
+    """Of the rows and permutations that are drawn."""
 
     def __post_init__(self) -> None:
         Roles.__post_init__(self)

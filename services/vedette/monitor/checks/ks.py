@@ -21,6 +21,7 @@ class KolmogorovSmirnov:
 
     name: ClassVar[str] = "ks"
     threshold: float = 0.1
+    """A larger score is a violation."""
 
     def __post_init__(self) -> None:
         at_least("threshold", self.threshold, 0.0)

@@ -21,6 +21,7 @@ class PopulationStability:
 
     name: ClassVar[str] = "psi"
     threshold: float = 0.2
+    """A larger score is a violation."""
 
     def __post_init__(self) -> None:
         at_least("threshold", self.threshold, 0.0)

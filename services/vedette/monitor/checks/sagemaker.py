@@ -22,7 +22,9 @@ class SageMaker:
 
     name: ClassVar[str] = "sagemaker"
     threshold: float = 0.1
+    """A larger score is a violation."""
     method: Literal["Simple", "Robust"] = "Robust"
+    """How the sizes of the samples count."""
 
     def __post_init__(self) -> None:
         at_least("threshold", self.threshold, 0.0)

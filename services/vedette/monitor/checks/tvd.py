@@ -20,6 +20,7 @@ class TotalVariation:
 
     name: ClassVar[str] = "tvd"
     threshold: float = 0.1
+    """A larger score is a violation."""
 
     def __post_init__(self) -> None:
         at_least("threshold", self.threshold, 0.0)
