@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import signal
 import threading
@@ -130,6 +131,24 @@ def test_a_clean_stop_leaves_no_gap(suite: Suite) -> None:
         until(lambda: ready(suite), "the endpoint does not serve")
     found = on_stream(suite)
     assert [n for batch in found for n in batch.sequences.tolist()] == list(range(7))
+    assert len({batch.producer for batch in found}) == 1
+
+
+def test_a_kill_9_at_rest_shows_no_loss(suite: Suite) -> None:
+    """Everything was published, so the next life goes on with the next number."""
+    deploy(suite)
+    mark = suite.data_dir / "inference" / "capture" / "0.json"
+    for sent in (3, 6):
+        for number in range(3):
+            httpx.post(f"{suite.http}/v2/models/adder/infer", json=body(number), timeout=30).raise_for_status()
+        until(lambda: sum(map(len, on_stream(suite))) == sent, "captures are missing")  # noqa: B023 - called at once
+        until(lambda: json.loads(mark.read_bytes())["records"] == sent, "the mark is not exact")  # noqa: B023
+        (worker,) = suite.workers("inference")
+        os.kill(worker, signal.SIGKILL)
+        until(lambda: suite.workers("inference") not in ([worker], []), "no new worker")  # noqa: B023
+        until(lambda: ready(suite), "the endpoint does not serve")
+    found = on_stream(suite)
+    assert [n for batch in found for n in batch.sequences.tolist()] == list(range(6))
     assert len({batch.producer for batch in found}) == 1
 
 

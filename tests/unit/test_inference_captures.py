@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import random
 import uuid
 from collections.abc import AsyncIterator, Sequence
@@ -595,6 +596,33 @@ async def test_strict_requests_outside_the_sample_wait_for_nothing(rig: Rig, str
     assert first(await asyncio.wait_for(rig.infer("adder", [[1.0]], inference_id=outside), 5)) == [[2.0]]
     stream.gate.set()
     assert await batches(rig) == []
+
+
+async def test_the_mark_follows_what_waits_and_is_exact_at_rest(tmp_path: Path, stream: ModedStream) -> None:
+    """A kill while the stream hangs shows as a gap of at least what waited; a kill at rest shows as none."""
+    file = tmp_path / "0.json"
+
+    def marked() -> int:
+        return int(json.loads(file.read_bytes())["records"]) if file.exists() else 0
+
+    capture = Capture(stream, Tally(), producer=Producer(file), age_s=0.01)
+    lane = Lane(capture, source())
+    stream.gate.clear()
+    writer = asyncio.create_task(capture.run())
+    async with asyncio.timeout(10):
+        for waiting in (1, 51):
+            while capture._records < waiting:
+                offer(lane)
+            while marked() < waiting:  # noqa: ASYNC110 - only the file can tell
+                await asyncio.sleep(0.001)
+            assert marked() <= waiting + 63
+        stream.gate.set()
+        while marked() != 51 or capture._records:  # noqa: ASYNC110 - only the file can tell
+            await asyncio.sleep(0.001)
+    capture.stop()
+    await writer
+    await capture.close()
+    assert marked() == 51
 
 
 async def test_a_stop_counts_what_never_got_out(tmp_path: Path, stream: ModedStream) -> None:
