@@ -21,9 +21,10 @@ def checks() -> str:
     lines = [
         "# Checks",
         "",
-        "What `--check NAME:parameter=value,...` of `vedette monitor create`, and `checks` of `POST /v1/monitors`, may",
-        "name; a list is a parameter that stands there several times. `vedette monitor checks` shows the same. Which",
-        "check when, and how often each is wrong: [detectors](../detectors.md).",
+        "What `--check CHECK:parameter=value,...` of a new monitor on the command line, and `checks` of",
+        "`POST /v1/monitors`, may name; a list is a parameter that stands there several times.",
+        "`vedette monitor checks` shows the same. Which check when, and how often each is wrong:",
+        "[detectors](../detectors.md).",
     ]
     for each in describe_checks():
         lines += ["", f"## {each.check}", "", each.summary, *(["", each.details] if each.details else [])]

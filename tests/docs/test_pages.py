@@ -38,8 +38,9 @@ def blocks(language: str) -> list[Case]:
 
 
 def words_of(line: str) -> list[str]:
-    """The arguments after `vedette`, or nothing when the line is not such a command."""
+    """The arguments after `vedette`, or nothing when the line is not such a command; what follows `>` is the shell's."""
     words = shlex.split(line, comments=True)
+    words = words[: words.index(">")] if ">" in words else words
     while words and ASSIGNMENT.match(words[0]):
         words.pop(0)
     return words[1:] if words and words[0] in ("vedette", ".venv/bin/vedette") else []
@@ -61,7 +62,7 @@ def parse(words: list[str]) -> str:
     context: Any = command.context_class(command, info_name="vedette")
     while hasattr(command, "commands"):
         if not words or words[0] not in command.commands:
-            return "" if words == ["--help"] else f"no command {words[:1]} in {context.command_path}"
+            return "" if words in ([], ["--help"]) else f"no command {words[:1]} in {context.command_path}"
         command = command.commands[words.pop(0)]
         context = command.context_class(command, info_name=command.name, parent=context)
     try:

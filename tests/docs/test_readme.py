@@ -28,11 +28,7 @@ class Laptop:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.data = folder / ".vedette"
-        settings = {
-            f"VEDETTE_{service}__{field}": "0"
-            for service in SERVICES
-            for field in ("PORT", "GRPC_PORT")
-        }
+        settings = {f"VEDETTE_{service}__{field}": "0" for service in SERVICES for field in ("PORT", "GRPC_PORT")}
         folders = {f"VEDETTE_{service}__DATA_DIR": str(self.data) for service in SERVICES}
         self.env = {**os.environ, **settings, **folders, "VEDETTE_DATA_DIR": str(self.data), "PYTHONUNBUFFERED": "1"}
 
@@ -45,7 +41,7 @@ class Laptop:
         text = text.replace("localhost:8080", self.address("inference"))
         text = text.replace("localhost:8090", self.address("registry"))
         text = text.replace("localhost:8093", self.address("monitor"))
-        return text.replace(".venv/bin/", f"{BIN}/")
+        return text.replace(".venv/bin/", f"{BIN}/").replace(" examples/", f" {ROOT}/examples/")
 
     def run(self, *command: str) -> subprocess.CompletedProcess[str]:
         """Run a command here; the test fails when it does."""
