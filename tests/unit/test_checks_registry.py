@@ -47,9 +47,9 @@ def test_an_unknown_check_is_refused_with_a_near_name() -> None:
 
 
 def test_an_unknown_parameter_is_refused_with_a_near_name() -> None:
-    """Also of a check that has none."""
+    """Or with all that there are."""
     assert "did you mean 'threshold'?" in refused("ks", treshold=0.2)
-    assert "there are: none" in refused("data_quality", threshold=0.2)
+    assert "there are: non_negative" in refused("data_quality", threshold=0.2)
 
 
 @pytest.mark.parametrize("value", ["0.1", True, None, [0.1], float("nan"), float("inf"), -float("inf"), 10**400, -0.1])
