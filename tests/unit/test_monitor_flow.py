@@ -74,8 +74,8 @@ async def test_small_and_empty_windows_say_so_instead_of_alarming(rig: Rig) -> N
 
 
 async def test_without_a_baseline_the_result_says_so(tmp_path: Path) -> None:
-    """And with one that cannot be read too; nothing alarms and nothing stops."""
-    rig = await Rig(tmp_path).know(baseline=False)
+    """And with one that cannot be read too: failed, not healthy, and counted so; nothing alarms and nothing stops."""
+    rig = await Rig(tmp_path, metrics=Seen()).know(baseline=False)
     await rig.begin(watching())
     await rig.traffic(0)
     await rig.traffic(10)
@@ -86,6 +86,10 @@ async def test_without_a_baseline_the_result_says_so(tmp_path: Path) -> None:
     reasons = [each.reason for each in rig.results() if each.rows]
     assert reasons[0] == "no baseline 'default' of m:1"
     assert reasons[1].startswith("the baseline cannot be read")
+    assert [each.status.value for each in rig.results() if each.rows] == [FAILED, FAILED]
+    assert rig.metrics.values["vedette_monitor_windows_total", "m", "failed"] == 2
+    with rig.store.read() as snapshot:
+        assert snapshot.alerts.alerts(limit=9)[0] == []
     rig.close()
 
 
@@ -96,6 +100,7 @@ async def test_an_unknown_version_is_folded_all_the_same(rig: Rig) -> None:
     await rig.traffic(20, version="7")
     await rig.read()
     assert rig.results()[0].reason == "the model version is not known to the registry (any more)"
+    assert rig.results()[0].status is ExecutionStatus.FAILED
 
 
 async def test_a_registry_that_is_down_stops_nothing(rig: Rig) -> None:

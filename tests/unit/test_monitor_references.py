@@ -81,7 +81,7 @@ async def test_nobody_waits_for_ever(rig: Rig) -> None:
     rig.clock.advance(2)
     await rig.read()
     await rig.pass_time(10)
-    assert short(rig.results())[0] == (0, "A", "", "Completed", 100, SILENT)
+    assert short(rig.results())[0] == (0, "A", "", "Failed", 100, SILENT)
     rig.registry.down = False
     rig.clock.advance(RECHECK_S)
     offset = rig.clock.time() // 10 * 10 - START

@@ -66,9 +66,10 @@ def execution_id(key: WindowKey) -> str:
 
 def evaluate(case: Case, now: float) -> Execution:
     """The first result of a window."""
-    reason = _nothing_to_compare(case)
-    if reason:
+    if reason := _too_little(case):
         return _execution(case, now, [], reason)
+    if reason := _incomparable(case):
+        return _execution(case, now, [], reason, failed=True)
     results, failures = _run(case, lambda _: True)
     return _execution(case, now, results, "; ".join(failures), failed=bool(failures))
 
@@ -76,7 +77,7 @@ def evaluate(case: Case, now: float) -> Execution:
 def evaluate_again(case: Case, previous: Execution, now: float) -> Execution:
     """The result with the checks of ground truth made again, because labels came after it."""
     labels = case.outcomes.labelled if case.outcomes else 0
-    if _nothing_to_compare(case):
+    if _too_little(case) or _incomparable(case):
         return replace(previous, revision=previous.revision + 1, labels=labels, evaluated_at=now)
     results, failures = _run(case, lambda settings: settings.check in QUALITY)
     kept = [result for result in previous.results if check_of(result.check) not in QUALITY]
@@ -91,7 +92,8 @@ def failed(state: WindowState, monitor: Monitor, reason: str, now: float) -> Exe
     return _execution(Case(state, monitor), now, [], reason, failed=True)
 
 
-def _nothing_to_compare(case: Case) -> str:
+def _too_little(case: Case) -> str:
+    """Why there is nothing to compare, which is no fault; empty: there is something."""
     state, least = case.state, max(1, case.monitor.min_rows)
     if state.reason:
         return state.reason
@@ -100,6 +102,11 @@ def _nothing_to_compare(case: Case) -> str:
         return f"no rows: {requests} requests failed" if requests else "no rows"
     if state.rows < least:
         return f"too few rows: {state.rows} of at least {least}"
+    return ""
+
+
+def _incomparable(case: Case) -> str:
+    """Why a window with rows cannot be compared: somebody has to see to it; empty: it can."""
     if case.reference is None:
         return case.missing or f"no baseline {case.monitor.baseline!r}"
     return case.reference.trouble
