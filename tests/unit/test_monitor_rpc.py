@@ -184,8 +184,10 @@ async def test_baselines_in_chunks_and_labels(room: MonitorRoom, stub: Any) -> N
     )
     start = pb.BaselineStart(model="m", version=1, name="april", format="csv", target="came")
     assert len((await stub.CreateBaseline(data(start, labelled))).baseline.files) == 5
-    counts = await stub.PutGroundTruth(pb.PutGroundTruthRequest(endpoint="e", lines=b'{"id": "x", "label": 1}\n'))
-    assert dict(counts.counts) == {"joined": 0, "waiting": 1, "unknown": 0, "refused": 0}
+    lines = b'{"id": "x", "label": 1}\n[]\n'
+    taken = await stub.PutGroundTruth(pb.PutGroundTruthRequest(endpoint="e", lines=lines))
+    assert dict(taken.counts) == {"joined": 0, "waiting": 1, "unknown": 0, "refused": 1}
+    assert list(taken.refused_lines) == ["line 2: not a JSON object"]
 
 
 @pytest.mark.parametrize(

@@ -160,7 +160,8 @@ class ExecutionCalls:
         """Take labels as JSON Lines."""
         if len(request.lines) > MAX_LABEL_BYTES:
             raise TooLarge(f"labels come in parts of at most {MAX_LABEL_BYTES} bytes")
-        return pb.PutGroundTruthResponse(counts=await self._desk.labels.accept(request.endpoint, request.lines))
+        counts, refused = await self._desk.labels.take(request.endpoint, request.lines)
+        return pb.PutGroundTruthResponse(counts=counts, refused_lines=refused)
 
 
 class AlertCalls:

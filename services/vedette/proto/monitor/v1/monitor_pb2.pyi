@@ -524,7 +524,7 @@ class PutGroundTruthRequest(_message.Message):
     def __init__(self, endpoint: _Optional[str] = ..., lines: _Optional[bytes] = ...) -> None: ...
 
 class PutGroundTruthResponse(_message.Message):
-    __slots__ = ("counts",)
+    __slots__ = ("counts", "refused_lines")
     class CountsEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -533,8 +533,10 @@ class PutGroundTruthResponse(_message.Message):
         value: int
         def __init__(self, key: _Optional[str] = ..., value: _Optional[int] = ...) -> None: ...
     COUNTS_FIELD_NUMBER: _ClassVar[int]
+    REFUSED_LINES_FIELD_NUMBER: _ClassVar[int]
     counts: _containers.ScalarMap[str, int]
-    def __init__(self, counts: _Optional[_Mapping[str, int]] = ...) -> None: ...
+    refused_lines: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, counts: _Optional[_Mapping[str, int]] = ..., refused_lines: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class ListAlertsRequest(_message.Message):
     __slots__ = ("limit", "page_token", "state", "monitor")
