@@ -38,7 +38,7 @@ def blocks(language: str) -> list[Case]:
 
 
 def words_of(line: str) -> list[str]:
-    """The arguments after `vedette`, or nothing when the line is not such a command; what follows `>` is the shell's."""
+    """The arguments after `vedette`, nothing when the line is not such a command; what follows `>` is the shell's."""
     words = shlex.split(line, comments=True)
     words = words[: words.index(">")] if ">" in words else words
     while words and ASSIGNMENT.match(words[0]):
