@@ -137,6 +137,17 @@ async def test_labels_that_come_windows_later_fire(rig: Rig) -> None:
     assert fired[8:] == [[]] * 2
 
 
+async def test_labels_of_the_baseline_are_no_feature(rig: Rig) -> None:
+    """Traffic has none, and no check says in every window that it has none."""
+    await rig.begin(watching(checks=(CheckSettings("drift"), CheckSettings("psi"), CheckSettings("data_quality"))))
+    await rig.traffic(0, rows=400)
+    await rig.traffic(20, rows=2)
+    await rig.read()
+    results = rig.results()[0].results
+    assert {"age", "prediction"} <= {each.feature for each in results}
+    assert "label" not in {each.feature for each in results}
+
+
 async def _label(rig: Rig, window: int, *, right: float) -> None:
     """Ground truth of the window's 100 requests; the model was right this often."""
     first = 100 * window

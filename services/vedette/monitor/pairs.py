@@ -32,6 +32,8 @@ ROUGH = 20.0
 then the cap can move at most a twentieth of the rows."""
 MAX_NAMED = 100
 """Results for columns that the baseline does not have; callers choose the names and the number of those."""
+LABEL = "label"
+"""What a column of labels is called when the model does not name its target."""
 EXCLUDED = "The column is excluded from capture."
 
 
@@ -65,7 +67,7 @@ def pair_columns(
         return [], [skipped(check, "The window is empty.")]
     pairs, left_out = [], _unknown(evidence, check)
     for name, column in evidence.baseline.columns.items():
-        if column.kind not in kinds:
+        if column.kind not in kinds or is_label(evidence, name):
             continue
         window = evidence.window.columns.get(name)
         reason = EXCLUDED if is_excluded(evidence, name) else incomparable(column, window)
@@ -88,6 +90,15 @@ def is_excluded(evidence: Evidence, name: str) -> bool:
     """Whether the window lacks a column because it is cut out of captures."""
     column = evidence.window.columns.get(name)
     return name in evidence.excluded and (column is None or not column.rows)
+
+
+def is_label(evidence: Evidence, name: str) -> bool:
+    """Whether it is a column of labels of the baseline, which traffic has not: no feature, and in no constraint."""
+    column = evidence.window.columns.get(name)
+    if name in evidence.signature.feature_names or (column is not None and column.rows):
+        return False
+    named = {feature.name for feature in evidence.constraints.features} if evidence.constraints else {name}
+    return name in {evidence.signature.target, LABEL} or name not in named
 
 
 def incomparable(baseline: ColumnProfile, window: ColumnProfile | None) -> str:
