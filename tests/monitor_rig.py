@@ -15,6 +15,7 @@ from vedette.core.events import Message
 from vedette.core.metrics import NoMetrics
 from vedette.core.monitors import CONSTRAINTS_FILE, PROFILE_FILE, STATISTICS_FILE, Execution, Monitor
 from vedette.core.ports import EventStream
+from vedette.core.tensors import Array
 from vedette.monitor.constraints import constraints_file, suggest
 from vedette.monitor.executions import EvaluationLimits, Executions
 from vedette.monitor.folding import FoldLimits
@@ -38,7 +39,12 @@ def watching(**fields: Any) -> Monitor:
 
 def baseline_files(rows: int = 2_000) -> dict[str, bytes]:
     """A baseline of rows like those that `rows_of` draws, with their predictions."""
-    columns = tabulate(batch([0.0] * rows, rows=rows_of(rows, seed=77)), SIGNATURE).columns
+    return files_of(rows_of(rows, seed=77))
+
+
+def files_of(rows: Array) -> dict[str, bytes]:
+    """A baseline of these rows of the three features, with their predictions."""
+    columns = tabulate(batch([0.0] * len(rows), rows=rows), SIGNATURE).columns
     first = Profile()
     first.fold(columns)
     profile = Profile(Layout.of(first))

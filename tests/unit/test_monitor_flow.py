@@ -10,9 +10,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
-from tests.monitor_rig import START, Rig, Seen, baseline_files, short, watching
-from tests.unit.capture_batches import SIGNATURE, batch, message
+from tests.monitor_rig import START, Rig, Seen, baseline_files, files_of, short, watching
+from tests.unit.capture_batches import SIGNATURE, batch, message, rows_of
 
 from vedette.core.alerts import AlertState
 from vedette.core.errors import Unavailable
@@ -483,3 +484,50 @@ async def test_what_is_set_aside_and_damaged_is_counted_once(tmp_path: Path) -> 
 def test_the_signature_of_the_rig_is_the_one_that_batches_have() -> None:
     """Or the tests above would compare nothing."""
     assert SIGNATURE.feature_names == ("age", "height", "sex")
+
+
+async def leaning(rig: Rig, windows: int, *, moved: float = 0.0) -> None:
+    """The baseline's men are 20 years older than its women, and so is traffic; its women by `moved` older than that."""
+    drawn = rows_of(2_000, seed=77)
+    drawn[:, 0] += 20 * drawn[:, 2]
+    await rig.registry.put_baseline("m", 1, "default", files_of(drawn), rows=2_000, columns=6)
+    settings = (CheckSettings("drift"), CheckSettings("data_quality"))
+    await rig.begin(watching(checks=settings, segments=("sex",)))
+    for window in range(windows + 1):
+        rig.clock.advance(10.0)
+        drawn = rows_of(100, seed=window)
+        drawn[:, 0] += np.where(drawn[:, 2] > 0, 20, moved)
+        await rig.publish(batch([START + 10 * window + i / 10 for i in range(100)], rows=drawn, first=100 * window))
+    await rig.read()
+
+
+async def test_segments_are_compared_with_the_same_segment_of_the_baseline(rig: Rig) -> None:
+    """They differ from the whole by nature; 200 windows as the baseline's raise next to nothing, and never of it."""
+    await leaning(rig, 200)
+    found = [each for each in rig.results() if each.segment]
+    assert len(found) == 400
+    assert {each.segment for each in found} == {"sex=f", "sex=m"}
+    assert sum(1 for each in found for result in each.violations if result.check == "drift") <= 4
+    assert "sex" not in {result.feature for each in found for result in each.results}
+    assert {result.feature for result in found[0].results if result.check == "drift"} >= {"age", "height"}
+
+
+async def test_a_shift_in_one_segment_is_found_in_that_segment(rig: Rig) -> None:
+    """And not in the other one."""
+    await leaning(rig, 3, moved=15.0)
+    found = [(each.segment, result.feature) for each in rig.results() if each.segment for result in each.violations]
+    female = "sex=" + SIGNATURE.categories["sex"][0]
+    assert (female, "age") in found
+    assert {segment for segment, feature in found if feature == "age"} == {female}
+
+
+async def test_a_segment_that_the_baseline_has_not_is_not_compared(rig: Rig) -> None:
+    """Every age is a segment: the sample has too few rows of each, and that is the reason given."""
+    await rig.begin(watching(checks=DRIFT, segments=("age",), min_rows=1))
+    await rig.traffic(0)
+    await rig.traffic(20)
+    await rig.read()
+    found = [each for each in rig.results() if each.segment]
+    assert found
+    assert not any(each.violations for each in found)
+    assert all(each.results[0].description.startswith("The sample of the baseline has ") for each in found[:5])

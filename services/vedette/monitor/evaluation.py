@@ -15,9 +15,10 @@ from vedette.core.errors import VedetteError
 from vedette.core.models import Signature
 from vedette.core.monitors import CheckResult, CheckSettings, Execution, ExecutionStatus, Monitor
 from vedette.monitor.checks import make_check
-from vedette.monitor.evidence import Evidence
+from vedette.monitor.evidence import NO_BASELINE, Evidence
 from vedette.monitor.outcomes import Outcomes, Predict
 from vedette.monitor.references import Reference
+from vedette.monitor.segment_baselines import SegmentBaseline
 from vedette.monitor.subjects import check_labels, check_of
 from vedette.ports.monitors import WindowKey, WindowState
 from vedette.profiles import Profile
@@ -53,6 +54,8 @@ class Case:
     reference: Reference | None = None
     missing: str = ""
     """Why there is no reference."""
+    named: tuple[str, ...] = ()
+    """Values of the segment's feature that have segments of their own."""
     outcomes: Outcomes | None = None
     predict: Predict | None = field(default=None, compare=False)
     progress: Progress = field(default_factory=Progress, compare=False)
@@ -114,9 +117,13 @@ def _incomparable(case: Case) -> str:
 
 def _evidence(case: Case) -> Evidence:
     reference = case.reference
+    whole = SegmentBaseline(reference.profile if reference else None)
+    segment = case.state.key.segment
+    baseline = reference.segment(segment, case.named) if reference and segment else whole
     return Evidence(
         window=Profile.from_bytes(case.state.profile) if case.state.profile else Profile(),
-        baseline=reference.profile if reference else None,
+        baseline=baseline.profile,
+        no_baseline=baseline.reason or NO_BASELINE,
         constraints=reference.constraints if reference else None,
         signature=case.signature,
         excluded=frozenset(case.state.excluded),
@@ -146,7 +153,8 @@ def _run(case: Case, wanted: Callable[[CheckSettings], bool]) -> tuple[list[Chec
         except Exception:
             log.exception("a check failed unexpectedly", extra={"check": label, "monitor": case.monitor.name})
             failures.append(f"check {label!r} failed: internal error, see the log of the monitor service")
-    return results[:MAX_RESULTS], failures
+    own = case.state.key.segment.partition("=")[0]  # it makes the segment, and says nothing of it
+    return [result for result in results if not own or result.feature != own][:MAX_RESULTS], failures
 
 
 def _plain(result: CheckResult, label: str) -> CheckResult:

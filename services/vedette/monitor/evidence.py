@@ -13,6 +13,7 @@ from vedette.monitor.constraints import Constraints
 from vedette.monitor.outcomes import Outcomes, Predict
 from vedette.profiles import Profile
 
+NO_BASELINE = "There is no baseline to compare with."
 _UNKNOWN = Signature(inputs=(), outputs=())
 
 
@@ -22,6 +23,8 @@ class Evidence:
 
     window: Profile
     baseline: Profile | None = None
+    no_baseline: str = NO_BASELINE
+    """What to say where `baseline` is None."""
     constraints: Constraints | None = None
     signature: Signature = _UNKNOWN
     excluded: frozenset[str] = frozenset()

@@ -199,6 +199,11 @@ class Executions:
         self._after(execution, monitor)
         return True
 
+    def _named(self, key: WindowKey) -> tuple[str, ...]:
+        """The values of the segment's feature that have segments of their own."""
+        with self._store.read() as snapshot:
+            return tuple(segments_of(snapshot, key).values.get(key.segment.partition("=")[0], ()))
+
     def _monitor(self, key: WindowKey) -> Monitor | None:
         """The monitor of a window; None: nobody wants its result any more."""
         with self._store.transaction() as tx:
@@ -219,7 +224,8 @@ class Executions:
         return self._begun[key]
 
     async def _case(self, state: WindowState, monitor: Monitor) -> _Asked:
-        case = Case(state, monitor)
+        named = await asyncio.to_thread(self._named, state.key) if state.key.segment else ()
+        case = Case(state, monitor, named=named)
         if not state.rows:
             return _Asked(case)
         model = state.model or self._references.model_of(monitor.endpoint)

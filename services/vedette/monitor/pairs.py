@@ -62,7 +62,7 @@ def pair_columns(
 ) -> tuple[list[Pair], list[CheckResult]]:
     """The columns that can be compared, and a skipped result for each that cannot, with the reason."""
     if evidence.baseline is None:
-        return [], [skipped(check, "There is no baseline to compare with.")]
+        return [], [skipped(check, evidence.no_baseline)]
     if not evidence.window.rows:
         return [], [skipped(check, "The window is empty.")]
     pairs, left_out = [], _unknown(evidence, check)

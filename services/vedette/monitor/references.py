@@ -27,6 +27,8 @@ from vedette.core.monitors import CONSTRAINTS_FILE, PROFILE_FILE, Baseline
 from vedette.core.ports import Change, Registry, Synced
 from vedette.monitor.constraints import Constraints, read_constraints
 from vedette.monitor.folding import Facts
+from vedette.monitor.segment_baselines import SegmentBaseline, segment_baseline
+from vedette.monitor.segments import OTHER
 from vedette.monitor.tabulation import column_names, cut_columns
 from vedette.ports.baselines import Baselines
 from vedette.ports.monitors import MonitorStore
@@ -44,6 +46,7 @@ SILENCE_S = 300.0
 """How long windows wait for a registry that answers nothing before they are judged without."""
 MODELS_KEPT_S = 86_400.0
 """How long the files of a model that is not deployed are kept after their last use."""
+_MAX_SEGMENTS = 200
 _WATCH_AGAIN_S = 2.0
 _ASK_AGAIN_S = 1.0
 _SILENT = "the registry does not answer"
@@ -66,6 +69,18 @@ class Reference:
     """Its files, but the profile."""
     trouble: str = ""
     """Why it cannot be used; empty: it can."""
+    _segments: dict[tuple[str, ...], SegmentBaseline] = field(default_factory=dict, repr=False, compare=False)
+
+    def segment(self, name: str, named: tuple[str, ...]) -> SegmentBaseline:
+        """The baseline of one segment, folded once; see `segment_baseline`."""
+        if self.profile is None:
+            return SegmentBaseline(None, self.trouble)
+        key = (name, *(named if name.endswith(f"={OTHER}") else ()))
+        if key not in self._segments:
+            if len(self._segments) >= _MAX_SEGMENTS:
+                self._segments.clear()
+            self._segments[key] = segment_baseline(self.profile, self.layout, name, named)
+        return self._segments[key]
 
 
 @dataclass(frozen=True, slots=True)

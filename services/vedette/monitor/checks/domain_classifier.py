@@ -48,7 +48,7 @@ class DomainClassifier:
 
     def evaluate(self, evidence: Evidence) -> list[CheckResult]:
         if evidence.baseline is None:
-            return [skipped(self.name, "There is no baseline to compare with.")]
+            return [skipped(self.name, evidence.no_baseline)]
         table = _table(evidence)
         if table is None:
             return [skipped(self.name, "Baseline and window have no column in common.")]
