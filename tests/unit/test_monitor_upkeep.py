@@ -12,6 +12,7 @@ import pytest
 from tests.monitor_rig import Rig, Seen, baseline_files, watching
 from tests.unit.capture_batches import batch
 
+from vedette.core.alerts import AlertState, Webhook
 from vedette.core.errors import Unavailable
 from vedette.core.models import EndpointConfig, Variant
 from vedette.core.monitors import CheckSettings, MonitorStatus
@@ -198,3 +199,68 @@ async def test_a_round_that_fails_is_made_again(rig: Rig, monkeypatch: pytest.Mo
     task.cancel()
     await asyncio.gather(task, return_exceptions=True)
     assert failures == [1]
+
+
+async def firing(rig: Rig, **fields: Any) -> House:
+    """A monitor whose third window has moved, with a receiver that was told."""
+    await rig.begin(watching(checks=(CheckSettings("drift"),), **fields))
+    with rig.store.transaction() as tx:
+        tx.alerts.insert_webhook(Webhook("w", "https://w.example/"))
+    for start, shift in ((0, 0.0), (10, 15.0), (20, 0.0)):
+        await rig.traffic(start, shift=shift, rows=400)
+    await rig.read()
+    assert "firing" in states(rig)
+    return House(rig)
+
+
+def states(rig: Rig) -> dict[str, list[str]]:
+    """Descriptions of the alerts by state."""
+    with rig.store.read() as snapshot:
+        found: dict[str, list[str]] = {}
+        for alert in snapshot.alerts.alerts(limit=99)[0]:
+            found.setdefault(alert.state.value, []).append(alert.description)
+        return found
+
+
+def deployed(*variants: str) -> Change:
+    """The endpoint with these variants."""
+    return Change(2, "e", Deployment("e", 1, EndpointConfig("m", tuple(Variant(name, 1) for name in variants)), ()))
+
+
+async def test_alerts_of_a_variant_that_has_left_end(rig: Rig) -> None:
+    """And those of one that is there do not; the receiver is told."""
+    house = await firing(rig)
+    await rig.references._heard(deployed("A"))
+    await house.upkeep.round()
+    assert "firing" in states(rig)
+    await rig.references._heard(deployed("B"))
+    await house.upkeep.round()
+    assert set(states(rig)) == {"resolved"}
+    assert set(states(rig)["resolved"]) == {"Ended: variant 'A' is no longer deployed."}
+    with rig.store.read() as snapshot:
+        posted = snapshot.alerts.deliveries(limit=9, webhook="w")[0]
+        told = {alert.state for alert in snapshot.alerts.delivery(posted[0].id).bulletin.alerts}
+    assert told == {AlertState.RESOLVED}
+
+
+async def test_alerts_of_a_paused_monitor_end(rig: Rig) -> None:
+    """It evaluates nothing, so nothing else could end them."""
+    house = await firing(rig)
+    with rig.store.transaction() as tx:
+        tx.update_monitor(watching(checks=(CheckSettings("drift"),), status=MonitorStatus.STOPPED))
+    await house.upkeep.round()
+    assert set(states(rig)["resolved"]) == {"Ended: the monitor is paused."}
+
+
+async def test_alerts_of_a_series_without_windows_end(rig: Rig) -> None:
+    """Not while fewer than three times `resolve_after` windows are missing; then with that reason."""
+    house = await firing(rig)
+    await rig.references._heard(deployed("A"))
+    rig.clock.advance(60)
+    await rig.read()
+    await house.upkeep.round()
+    assert "firing" in states(rig)
+    rig.clock.advance(80)
+    await rig.read()
+    await house.upkeep.round()
+    assert set(states(rig)["resolved"]) == {"Ended: there has been no window for 6 windows."}

@@ -220,6 +220,13 @@ class References:
         serving = self._endpoints.get(endpoint)
         return [(name, str(version)) for name, version in serving.variants] if serving else []
 
+    def variants(self, endpoint: str) -> frozenset[str] | None:
+        """Every variant of the endpoint, none where it does not exist; None: nobody knows."""
+        serving = self._endpoints.get(endpoint)
+        if serving is None:
+            return frozenset() if self.synced else None
+        return frozenset(name for name, _ in (*serving.variants, *serving.shadows))
+
     def columns(self, endpoint: str) -> Captured | None:
         """The columns of the versions that the endpoint serves; None: they are not known, or only rows can tell."""
         serving = self._endpoints.get(endpoint)

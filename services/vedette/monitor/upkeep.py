@@ -7,19 +7,24 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from vedette.core.alerts import AlertState
 from vedette.core.clock import Clock
 from vedette.core.errors import VedetteError
 from vedette.core.metrics import Metrics
+from vedette.core.monitors import Monitor, MonitorStatus
 from vedette.core.ports import EventStream
 from vedette.monitor.alert_upkeep import AlertUpkeep
 from vedette.monitor.desk import Monitors
 from vedette.monitor.intake import GROUP, TOPIC, all_monitors
 from vedette.monitor.labels import Labels, PredictionIndex
+from vedette.monitor.lapses import Standing, lapse
 from vedette.monitor.references import References
-from vedette.ports.monitors import MonitorStore
+from vedette.monitor.windows import check_pace
+from vedette.ports.monitors import MonitorStore, MonitorTransaction
 
 log = logging.getLogger(__name__)
 
@@ -85,6 +90,7 @@ class Upkeep:
         for monitor in monitors:
             await self._references.look_for(monitor.endpoint, monitor.baseline)
         await asyncio.to_thread(self._judge)
+        await asyncio.to_thread(self._lapse)
         await asyncio.to_thread(self._alerts.round)
         lag = await self._stream.end(TOPIC) - await self._stream.committed(TOPIC, GROUP)
         self._metrics.gauge("vedette_stream_lag_messages", topic=TOPIC, group=GROUP).set(max(0, lag))
@@ -104,6 +110,25 @@ class Upkeep:
                 after = self._monitors.judged(monitor)
                 if monitor.name in stale and after != monitor:
                     tx.update_monitor(after)
+
+    def _lapse(self) -> None:
+        """End alerts that no window will move any more, once nothing waits to be evaluated."""
+        with self._store.read() as snapshot:
+            counts = snapshot.alerts.alert_counts()
+        names = {name for name, state in counts if state in {AlertState.FIRING, AlertState.PENDING}}
+        if not names:
+            return
+        with self._store.transaction() as tx:
+            waits = bool(tx.sealed_count())
+            for monitor in all_monitors(tx):
+                if monitor.name in names and (not waits or monitor.status is MonitorStatus.STOPPED):
+                    lapse(tx.alerts, monitor, self._standing(tx, monitor), self._clock.time())
+
+    def _standing(self, tx: MonitorTransaction, monitor: Monitor) -> Standing:
+        note = tx.note("endpoint", monitor.endpoint)
+        pace = check_pace(monitor.window_s, monitor.lateness_s, monitor.schedule)
+        first_open = pace.first_open(float(note)) if note else -math.inf
+        return Standing(self._references.variants(monitor.endpoint), first_open)
 
     def _sweep(self) -> None:
         now, kept = self._clock.time(), self._retention
