@@ -22,7 +22,7 @@ class Standing:
     """How far a monitor's endpoint has come."""
 
     variants: Collection[str] | None
-    """Those that are deployed; None: nobody knows."""
+    """Those that are deployed; None: nobody knows, or there is no such endpoint: its windows will stop."""
     first_open: float
     """Every window that starts before has been evaluated."""
 

@@ -221,10 +221,10 @@ class References:
         return [(name, str(version)) for name, version in serving.variants] if serving else []
 
     def variants(self, endpoint: str) -> frozenset[str] | None:
-        """Every variant of the endpoint, none where it does not exist; None: nobody knows."""
+        """Every variant of the endpoint; None: there is no such endpoint (any more), or nobody knows of it."""
         serving = self._endpoints.get(endpoint)
         if serving is None:
-            return frozenset() if self.synced else None
+            return None
         return frozenset(name for name, _ in (*serving.variants, *serving.shadows))
 
     def columns(self, endpoint: str) -> Captured | None:
