@@ -116,7 +116,10 @@ LIGHT = {
     "vedette.inference.service": ("fastapi", "starlette", "sqlalchemy", "alembic", "pandas", "onnx", "sklearn"),
     "vedette.registry": ("pandas", "onnxruntime", "fastapi"),
     "vedette.registry.service": ("pandas", "sklearn", "httpx"),
-    "vedette.monitor.service": ("evidently", "pandas", "sklearn", "scipy.stats", "pyarrow", "matplotlib", "onnxruntime"),
+    "vedette.monitor.service": (
+        *("evidently", "pandas", "sklearn", "scipy.stats", "pyarrow"),
+        *("matplotlib", "onnxruntime"),
+    ),
     "vedette.registry.client": ("pandas", "fastapi", "sqlalchemy", "onnxruntime"),
 }
 """What importing a module must not load: the libraries of other services and heavy guests."""
