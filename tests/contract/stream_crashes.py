@@ -26,10 +26,8 @@ from vedette.core.errors import VedetteError
 from vedette.core.events import Message
 from vedette.storage.sqlite_stream import SqliteEventStream
 
-ROUNDS = int(os.environ.get("VEDETTE_TEST_KILLS", "6"))
-"""Rounds of two kills; the long form is VEDETTE_TEST_KILLS=25."""
-RETENTION_BYTES = max(1, ROUNDS // 6) * 256 << 20
-"""Segments are a sixteenth of it, so that they are rolled under way; nothing is old enough to go."""
+RETENTION_BYTES = 1 << 30
+"""Segments are a sixteenth of it, so that they are rolled under way, and nothing is old enough to go."""
 AT_ONCE = 8
 Id = tuple[str, int]
 

@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.contract.stream_crashes import ROUNDS
 
 from vedette.core.errors import Unavailable
 from vedette.core.events import Message
@@ -25,6 +24,8 @@ PROGRAM = Path(__file__).with_name("stream_crashes.py")
 CALLS = "pwrite64,fdatasync,fsync,ftruncate,rename,unlink"
 """System calls that change what is on disk. Python itself needs none of them to start."""
 
+ROUNDS = int(os.environ.get("VEDETTE_TEST_KILLS", "6"))
+"""Rounds of two kills; the long form is VEDETTE_TEST_KILLS=25."""
 needs_strace = pytest.mark.skipif(shutil.which("strace") is None, reason="strace is not installed")
 
 
