@@ -6,9 +6,9 @@ import asyncio
 import contextlib
 import logging
 import uuid
-from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
+from vedette.chassis.chores import kept_alive
 from vedette.chassis.service import Service
 from vedette.core.clock import Clock
 from vedette.core.metrics import Metrics
@@ -32,7 +32,6 @@ from vedette.inference.rpc import rpc_service
 from vedette.inference.shadows import ShadowLane
 
 log = logging.getLogger(__name__)
-_RESTART_S = 1.0
 _FLUSH_S = 5.0
 
 
@@ -131,8 +130,8 @@ class Background:
         """Load what was served before, then follow the registry; does not wait for either."""
         await self._loader.restore()
         for work in (self._loader.follow, self._reports.run, self._shadows.run):
-            self._tasks.append(asyncio.create_task(_kept_alive(work)))
-        self._writer = asyncio.create_task(_kept_alive(self._capture.run))
+            self._tasks.append(asyncio.create_task(kept_alive(work)))
+        self._writer = asyncio.create_task(kept_alive(self._capture.run))
 
     async def stop(self) -> None:
         """After the last answer: end every task, publish what was captured, close."""
@@ -148,12 +147,3 @@ class Background:
         self._shadows.close()
         self._workers.close()
         await self._registry.close()
-
-
-async def _kept_alive(work: Callable[[], Awaitable[None]]) -> None:
-    while True:
-        try:
-            return await work()
-        except Exception:
-            log.exception("a background task failed and is begun again")
-            await asyncio.sleep(_RESTART_S)

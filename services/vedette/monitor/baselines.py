@@ -7,23 +7,20 @@ runs in the monitor's own process: one baseline is computed at a time, in a chil
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
-import os
 import shutil
-import signal
-import sys
 from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 
 import msgspec
 
-from vedette.core.errors import DeadlineExceeded, Internal, InvalidArgument, Overloaded, error_from_code
+from vedette.core.errors import Internal, InvalidArgument, Overloaded, error_from_code
 from vedette.core.models import ModelVersion, Signature, check_name
 from vedette.core.monitors import Baseline
 from vedette.monitor.baseline import expected_columns
 from vedette.monitor.baseline_child import Job, Result
+from vedette.monitor.children import run_child
 from vedette.monitor.datasets import FORMATS, disk_errors, spooled
 from vedette.monitor.measurement import Measurement
 from vedette.ports import baselines
@@ -32,8 +29,6 @@ log = logging.getLogger(__name__)
 
 DEFAULT_NAME = "default"
 MAX_WAITING = 4
-_PASSED_ON = ("PATH", "LD_LIBRARY_PATH", "VIRTUAL_ENV", "PYTHONPATH", "TMPDIR")
-"""All that the child sees of our environment."""
 
 Files = dict[str, bytes]
 Graph = Callable[[ModelVersion], Awaitable[Path | None]]
@@ -130,7 +125,13 @@ class Baselines:
     async def _done(self, folder: Path, job: Job) -> Result:
         """Run the child."""
         await asyncio.to_thread((folder / "job.json").write_bytes, msgspec.json.encode(job))
-        said = await _run_child(folder, self._timeout_s)
+        _, said = await run_child(
+            "vedette.monitor.baseline_child",
+            folder,
+            timeout_s=self._timeout_s,
+            doing="reading the data",
+            env={"OMP_NUM_THREADS": "1"},
+        )
         try:
             result = msgspec.json.decode(await asyncio.to_thread((folder / "result.json").read_bytes), type=Result)
         except (OSError, msgspec.MsgspecError):
@@ -139,28 +140,6 @@ class Baselines:
         if result.code:
             raise error_from_code(result.code, result.message)
         return result
-
-
-async def _run_child(folder: Path, timeout_s: float) -> bytes:
-    """Run the child to its end, or end it with the caller; returns what it wrote to standard error."""
-    process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-P", "-m", "vedette.monitor.baseline_child", str(folder)),
-        env={key: os.environ[key] for key in _PASSED_ON if key in os.environ} | {"OMP_NUM_THREADS": "1"},
-        stdin=asyncio.subprocess.DEVNULL,
-        stdout=asyncio.subprocess.DEVNULL,
-        stderr=asyncio.subprocess.PIPE,
-        start_new_session=True,
-    )
-    try:
-        _, said = await asyncio.wait_for(process.communicate(), timeout_s)
-    except TimeoutError:
-        raise DeadlineExceeded(f"reading the data took over {timeout_s:g} s") from None
-    finally:
-        if process.returncode is None:
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(process.pid, signal.SIGKILL)
-            await process.wait()
-    return said
 
 
 def _files(folder: Path) -> Files:

@@ -9,14 +9,12 @@ Rule: one report at a time, bounded in rows, time, memory and number kept; a rep
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import html
 import json
 import logging
 import os
 import re
 import resource
-import signal
 import sys
 import tempfile
 from collections.abc import Awaitable, Callable, Mapping, Sequence
@@ -26,10 +24,11 @@ from typing import Any
 
 import numpy as np
 
-from vedette.core.errors import DeadlineExceeded, Internal, NotFound, Overloaded, Unavailable, VedetteError
+from vedette.core.errors import Internal, NotFound, Overloaded, Unavailable, VedetteError
 from vedette.core.metrics import Metrics
 from vedette.core.models import check_name
 from vedette.core.tensors import Array
+from vedette.monitor.children import run_child
 
 log = logging.getLogger(__name__)
 
@@ -44,6 +43,8 @@ _WAITING = 32
 _ASKING = 16
 """Callers who wait for reports at once."""
 _CHILD_BYTES = 6 << 30
+_QUIET = {"DO_NOT_TRACK": "1", "MPLBACKEND": "Agg", "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
+"""One thread, and the switch that keeps Evidently from calling home."""
 _NEVER = 1e9
 """A threshold that no distance reaches; infinity would be no JSON in the page."""
 
@@ -177,26 +178,15 @@ class Reports:
                 raise
 
     async def _child(self, folder: Path) -> None:
-        process = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-P", "-m", "vedette.monitor.reports", str(folder)),
-            env=_environment(),
-            stdin=asyncio.subprocess.DEVNULL,
-            stdout=asyncio.subprocess.DEVNULL,
-            stderr=asyncio.subprocess.PIPE,
-            start_new_session=True,
+        status, said = await run_child(
+            "vedette.monitor.reports",
+            folder,
+            timeout_s=self._settings.timeout_s,
+            doing="drawing the report",
+            env=_QUIET,
         )
-        try:
-            async with asyncio.timeout(self._settings.timeout_s):  # wait_for may swallow a cancellation
-                _, said = await process.communicate()
-        except TimeoutError:
-            raise DeadlineExceeded(f"drawing the report took over {self._settings.timeout_s:g} s") from None
-        finally:
-            if process.returncode is None:
-                with contextlib.suppress(ProcessLookupError):
-                    os.killpg(process.pid, signal.SIGKILL)
-                await process.wait()
-        if process.returncode != 0 or not await asyncio.to_thread((folder / "report.html").exists):
-            extra = {"status": process.returncode, "said": said[-2000:].decode(errors="replace")}
+        if status != 0 or not await asyncio.to_thread((folder / "report.html").exists):
+            extra = {"status": status, "said": said[-2000:].decode(errors="replace")}
             log.error("drawing a report failed", extra=extra)
             raise Internal("the report could not be drawn; see the log of the monitor")
 
@@ -211,12 +201,6 @@ class Reports:
 
     def _count(self, outcome: str) -> None:
         self._metrics.counter("vedette_reports_total", outcome=outcome).inc()
-
-
-def _environment() -> dict[str, str]:
-    """What the child sees: enough to import, and the switch that keeps Evidently from calling home."""
-    kept = {key: os.environ[key] for key in ("PATH", "LANG", "HOME", "PYTHONPATH", "VIRTUAL_ENV") if key in os.environ}
-    return {**kept, "DO_NOT_TRACK": "1", "MPLBACKEND": "Agg", "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
 
 
 def _write_samples(samples: Samples, folder: Path, max_rows: int) -> None:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from vedette import __version__
+from vedette.chassis.chores import kept_alive
 from vedette.chassis.service import Service
 from vedette.core.alerts import Notification
 from vedette.core.clock import Clock
@@ -41,7 +42,6 @@ from vedette.ports.monitors import MonitorStore
 
 log = logging.getLogger(__name__)
 
-_RESTART_S = 1.0
 _LAST_COMMIT_S = 20.0
 
 
@@ -234,10 +234,10 @@ class _Life:
         await asyncio.to_thread(self._ports.store.migrate)
         await asyncio.to_thread(self._references.restore)
         await asyncio.to_thread(self.desk.baselines.prepare)
-        self._tasks = [asyncio.create_task(_kept_alive(chore)) for chore in self.chores]
-        self._consumers = [asyncio.create_task(_kept_alive(self.intake.run))]
+        self._tasks = [asyncio.create_task(kept_alive(chore)) for chore in self.chores]
+        self._consumers = [asyncio.create_task(kept_alive(self.intake.run))]
         if self.archive is not None:
-            self._consumers.append(asyncio.create_task(_kept_alive(self.archive.run)))
+            self._consumers.append(asyncio.create_task(kept_alive(self.archive.run)))
 
     async def stop(self) -> None:
         """Store what was folded, end the tasks, close what was opened."""
@@ -252,14 +252,3 @@ class _Life:
         await asyncio.to_thread(self._ports.store.close)
         await self._ports.stream.close()
         await self._ports.registry.close()
-
-
-async def _kept_alive(work: Callable[[], Awaitable[Any]]) -> None:
-    while True:
-        try:
-            await work()
-        except Exception:
-            log.exception("a background task failed and is begun again")
-            await asyncio.sleep(_RESTART_S)
-        else:
-            return

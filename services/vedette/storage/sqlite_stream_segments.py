@@ -20,6 +20,7 @@ from pathlib import Path
 from vedette.core.errors import Unavailable
 from vedette.core.events import Topic
 from vedette.storage.sqlite_stream_records import COLUMNS, from_row
+from vedette.storage.staging import sync_folder
 from vedette.storage.stream_messages import MAX_MESSAGE_BYTES
 
 _SCHEMA = """CREATE TABLE message (number INTEGER PRIMARY KEY, crc INTEGER, sequence INTEGER,
@@ -75,15 +76,6 @@ def create_database(path: Path, *statements: str) -> None:
             db.execute(statement)
     draft.rename(path)
     sync_folder(path.parent)
-
-
-def sync_folder(folder: Path) -> None:
-    """Put the folder's entries on disk."""
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 @dataclass(frozen=True, slots=True, order=True)
