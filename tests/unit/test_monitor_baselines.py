@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import io
 import json
 import signal
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pytest
+from pyarrow import parquet
 
 from vedette.core.errors import DeadlineExceeded, Internal, InvalidArgument, NotFound, Overloaded, TooLarge, Unavailable
 from vedette.core.models import Signature, TensorSpec
@@ -86,6 +89,19 @@ async def test_a_failure_leaves_nothing(
     given = {"model": "m", "version": 1, "name": "n", "format": "csv", **options}
     with pytest.raises(error):
         await baselines.create(**given, chunks=stream(content))
+    assert (registry.baselines, left(tmp_path)) == ({}, [])
+
+
+async def test_damage_that_ends_the_reader_is_the_datas_fault(
+    baselines: Baselines, registry: MemoryRegistry, tmp_path: Path
+) -> None:
+    """Level counts under another name in the footer: pyarrow ends its process, which is the child."""
+    sink = io.BytesIO()
+    parquet.write_table(pa.table({"a": [1.5, 3.0], "b": [2.0, 4.0]}), sink)
+    content = sink.getvalue().replace(b"\x3c\x29\x06\x19", b"\x3c\x19\x06\x19", 1)
+    assert content != sink.getvalue()
+    with pytest.raises(InvalidArgument, match="ends its reader"):
+        await baselines.create("m", 1, "n", format="parquet", chunks=stream(content))
     assert (registry.baselines, left(tmp_path)) == ({}, [])
 
 

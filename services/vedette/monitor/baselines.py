@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import shutil
+import signal
 from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -26,6 +27,8 @@ from vedette.monitor.measurement import Measurement
 from vedette.ports import baselines
 
 log = logging.getLogger(__name__)
+_CRASHES = (signal.SIGABRT, signal.SIGSEGV, signal.SIGBUS)
+"""How a C++ reader ends on some damaged files, whatever its caller would catch."""
 
 DEFAULT_NAME = "default"
 MAX_WAITING = 4
@@ -125,7 +128,7 @@ class Baselines:
     async def _done(self, folder: Path, job: Job) -> Result:
         """Run the child."""
         await asyncio.to_thread((folder / "job.json").write_bytes, msgspec.json.encode(job))
-        _, said = await run_child(
+        status, said = await run_child(
             "vedette.monitor.baseline_child",
             folder,
             timeout_s=self._timeout_s,
@@ -136,6 +139,8 @@ class Baselines:
             result = msgspec.json.decode(await asyncio.to_thread((folder / "result.json").read_bytes), type=Result)
         except (OSError, msgspec.MsgspecError):
             log.error("building a baseline failed", extra={"said": said[-2000:].decode(errors="replace")})
+            if -status in _CRASHES:
+                raise InvalidArgument("the data cannot be read: it is damaged in a way that ends its reader") from None
             raise Internal("the baseline could not be built; see the log of the monitor") from None
         if result.code:
             raise error_from_code(result.code, result.message)
