@@ -15,7 +15,7 @@ up: $(VENV)/.suite ## Start the suite with three real models; Ctrl-C ends it
 	@$(BIN)/vedette up
 
 test: $(VENV)/.dev ## Run every test; a backend that is not installed is skipped and named
-	@$(BIN)/python -m pytest -n 2 --dist loadfile -rs tests
+	@$(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder --max-worker-restart 0 -rs tests
 
 check: lint types contracts ## Lint, types, import contracts, size budgets, protos, container files
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -12,6 +13,15 @@ SKIPPED: list[str] = []
 # Shared machines are slow at times, and tests leave nothing behind.
 settings.register_profile("vedette", deadline=None, database=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("vedette")
+
+
+SLOWEST_FIRST = ("system", "docs", "contract", "wire", "unit", "architecture")
+"""Folders in the order of their tests' length: what is begun last should be short, or one process works alone."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with the tests of real processes, which mostly wait."""
+    items.sort(key=lambda item: SLOWEST_FIRST.index(item.path.relative_to(Path(__file__).parent).parts[0]))
 
 
 @pytest.fixture(autouse=True)
