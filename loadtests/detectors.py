@@ -21,8 +21,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from vedette.core.monitors import CheckResult, CheckSettings
 from vedette.core.tensors import Array
+from vedette.entities.monitors import CheckResult, CheckSettings
 from vedette.monitor.checks import make_check
 from vedette.monitor.evidence import Evidence
 from vedette.profiles import Layout, Profile

@@ -29,7 +29,7 @@ from rich.console import Console
 from rich.table import Table
 
 from loadtests.run import RESULTS, machine
-from vedette.core.monitors import CheckSettings
+from vedette.entities.monitors import CheckSettings
 from vedette.monitor.checks import make_check
 from vedette.monitor.evidence import Evidence
 from vedette.profiles import Columns, Layout, Profile, distances

@@ -9,20 +9,20 @@ from typing import Any
 
 from tests.unit.capture_batches import SIGNATURE, batch, message, rows_of
 from vedette.codec.captures import CaptureBatch
-from vedette.core.alerts import Notification
 from vedette.core.clock import ManualClock
 from vedette.core.events import Message
 from vedette.core.metrics import NoMetrics
-from vedette.core.monitors import CONSTRAINTS_FILE, PROFILE_FILE, STATISTICS_FILE, Execution, Monitor
 from vedette.core.ports import EventStream
 from vedette.core.tensors import Array
-from vedette.monitor.constraints import constraints_file, suggest
+from vedette.entities.alerts import Notification
+from vedette.entities.monitors import CONSTRAINTS_FILE, PROFILE_FILE, STATISTICS_FILE, Execution, Monitor
 from vedette.monitor.executions import EvaluationLimits, Executions
-from vedette.monitor.folding import FoldLimits
-from vedette.monitor.intake import Intake, IntakeLimits
-from vedette.monitor.labels import Labels, PredictionIndex
+from vedette.monitor.reference_data.constraints import constraints_file, suggest
 from vedette.monitor.references import References
-from vedette.monitor.tabulation import tabulate
+from vedette.monitor.traffic.folding import FoldLimits
+from vedette.monitor.traffic.intake import Intake, IntakeLimits
+from vedette.monitor.traffic.labels import Labels, PredictionIndex
+from vedette.monitor.traffic.tabulation import tabulate
 from vedette.ports.monitors import MonitorStore
 from vedette.profiles import Layout, Profile
 from vedette.storage.memory import MemoryEventStream, MemoryMonitorStore

@@ -19,8 +19,8 @@ from tests.registry_room import Room, open_room
 from vedette.chassis.grpc_server import GrpcServer
 from vedette.chassis.service import Service
 from vedette.core.metrics import NoMetrics
-from vedette.core.monitors import CheckSettings
 from vedette.core.ports import Registry
+from vedette.entities.monitors import CheckSettings
 from vedette.monitor.config import MonitorSettings
 from vedette.monitor.desk import Desk
 from vedette.monitor.service import MonitorPorts, build

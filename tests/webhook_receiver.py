@@ -9,10 +9,10 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from vedette.codec.webhook_signatures import new_secret
-from vedette.core.alerts import Alert, AlertState, DeliveryState, Notification, Webhook, WebhookFormat
 from vedette.core.clock import ManualClock
-from vedette.monitor.addresses import AddressGuard
-from vedette.monitor.webhooks import Persistence, WebhookSender
+from vedette.entities.alerts import Alert, AlertState, DeliveryState, Notification, Webhook, WebhookFormat
+from vedette.monitor.alerting.addresses import AddressGuard
+from vedette.monitor.alerting.webhooks import Persistence, WebhookSender
 from vedette.ports.alerts import AlertStore, Bulletin, Outgoing, Secret
 from vedette.storage.memory_monitors import MemoryMonitorStore
 

@@ -15,9 +15,9 @@ from vedette.core.errors import Unauthenticated as Unauthenticated
 from vedette.core.errors import Unavailable as Unavailable
 from vedette.core.errors import Unimplemented as Unimplemented
 from vedette.core.errors import VedetteError as VedetteError
-from vedette.core.monitors import AlertRule as AlertRule
-from vedette.core.monitors import CheckSettings as CheckSettings
-from vedette.core.monitors import Monitor as Monitor
+from vedette.entities.monitors import AlertRule as AlertRule
+from vedette.entities.monitors import CheckSettings as CheckSettings
+from vedette.entities.monitors import Monitor as Monitor
 from vedette.sdk.aio.client import AsyncClient as AsyncClient
 from vedette.sdk.prediction import Prediction as Prediction
 from vedette.sdk.sync.client import Client as Client

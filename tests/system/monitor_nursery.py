@@ -19,10 +19,10 @@ from vedette.core.clock import SystemClock
 from vedette.core.metrics import NoMetrics
 from vedette.monitor.checks import check_names
 from vedette.monitor.executions import Executions
-from vedette.monitor.folding import FoldLimits
-from vedette.monitor.intake import Intake, IntakeLimits
-from vedette.monitor.labels import PredictionIndex
 from vedette.monitor.references import References
+from vedette.monitor.traffic.folding import FoldLimits
+from vedette.monitor.traffic.intake import Intake, IntakeLimits
+from vedette.monitor.traffic.labels import PredictionIndex
 from vedette.storage.sql_monitors import SqlMonitorStore
 from vedette.storage.sqlite_stream import SqliteEventStream
 from vedette.testing.registry import MemoryRegistry

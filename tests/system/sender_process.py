@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 import sys
 
-from vedette.monitor.addresses import AddressGuard
-from vedette.monitor.webhooks import Persistence, WebhookSender
+from vedette.monitor.alerting.addresses import AddressGuard
+from vedette.monitor.alerting.webhooks import Persistence, WebhookSender
 from vedette.storage.sql_monitors import SqlMonitorStore
 
 

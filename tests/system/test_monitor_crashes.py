@@ -15,7 +15,7 @@ from tests.monitor_rig import START, watching
 from tests.unit.capture_batches import batch, message
 
 from vedette.core.events import Message
-from vedette.core.monitors import CheckSettings, Monitor
+from vedette.entities.monitors import CheckSettings, Monitor
 from vedette.monitor.evaluation import execution_id
 from vedette.ports.monitors import WindowKey
 from vedette.profiles import Profile

@@ -22,10 +22,10 @@ from tests.suite import Suite
 import vedette
 from vedette.cli.demo.receiver import Arrival, Receiver
 from vedette.codec.webhook_signatures import verify
-from vedette.core.alerts import AlertState, DeliveryState
 from vedette.core.errors import Unauthenticated
 from vedette.core.models import CaptureSettings, EndpointConfig, Variant
-from vedette.core.monitors import CheckSettings, Execution, Monitor
+from vedette.entities.alerts import AlertState, DeliveryState
+from vedette.entities.monitors import CheckSettings, Execution, Monitor
 from vedette.sdk.documents import Details, SignatureDetails
 
 FEATURES = ("a", "b", "c", "d")

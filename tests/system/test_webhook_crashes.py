@@ -12,8 +12,8 @@ import pytest
 from tests.webhook_receiver import Arrival, Post, Receiver, answering, hang, reset
 
 from vedette.codec.webhook_signatures import verify
-from vedette.core.alerts import DeliveryState
 from vedette.core.clock import SystemClock
+from vedette.entities.alerts import DeliveryState
 from vedette.storage.sql_monitors import SqlMonitorStore
 
 ROOT = Path(__file__).parents[2]

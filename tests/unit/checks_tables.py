@@ -7,12 +7,12 @@ from collections.abc import Mapping
 import numpy as np
 
 from vedette.core.models import Signature, TensorSpec
-from vedette.core.monitors import CheckResult, CheckSettings
 from vedette.core.tensors import Array
+from vedette.entities.monitors import CheckResult, CheckSettings
 from vedette.monitor.checks import make_check
-from vedette.monitor.constraints import Constraints, suggest
 from vedette.monitor.evidence import Evidence
-from vedette.monitor.outcomes import Outcomes
+from vedette.monitor.quality.outcomes import Outcomes
+from vedette.monitor.reference_data.constraints import Constraints, suggest
 from vedette.profiles import Layout, Profile
 
 Table = Mapping[str, Array]

@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from vedette.core.errors import VedetteError
-from vedette.monitor.datasets import open_dataset
+from vedette.monitor.reference_data.datasets import open_dataset
 
 
 def damaged(content: bytes, seed: int) -> bytes:

@@ -11,10 +11,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tests.webhook_receiver import Names, Post, Receiver, sending
 
-from vedette.core.alerts import DeliveryState
 from vedette.core.errors import InvalidArgument
-from vedette.monitor.addresses import AddressGuard, SystemResolver, is_public
-from vedette.monitor.webhooks import Persistence
+from vedette.entities.alerts import DeliveryState
+from vedette.monitor.alerting.addresses import AddressGuard, SystemResolver, is_public
+from vedette.monitor.alerting.webhooks import Persistence
 
 INSIDE_4 = [
     0x7F000001, 0x7F000102, 0x00000000, 0x0A000001, 0xAC100001, 0xC0A80001, 0xA9FEA9FE, 0x64400001, 0x646464C8,

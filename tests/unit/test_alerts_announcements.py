@@ -12,14 +12,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tests.unit.test_alerts_grouping import words
 
-from vedette.core.alerts import AlertState, DeliveryState, Webhook
 from vedette.core.clock import ManualClock
 from vedette.core.errors import InvalidArgument, TooLarge, Unavailable
 from vedette.core.events import Message
 from vedette.core.metrics import Gauge, NoMetrics
-from vedette.monitor import announcements
-from vedette.monitor.alert_upkeep import AlertUpkeep
-from vedette.monitor.announcements import GROUP, MAX_EVENTS, AnnouncementReader, read_announcements
+from vedette.entities.alerts import AlertState, DeliveryState, Webhook
+from vedette.monitor.alerting import announcements
+from vedette.monitor.alerting.alert_upkeep import AlertUpkeep
+from vedette.monitor.alerting.announcements import GROUP, MAX_EVENTS, AnnouncementReader, read_announcements
 from vedette.storage.memory_monitors import MemoryMonitorStore
 from vedette.storage.memory_stream import MemoryEventStream
 from vedette.testing.alerts import alert, outgoing

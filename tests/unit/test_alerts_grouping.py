@@ -9,13 +9,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vedette.core.alerts import AlertState, Notification, Silence, Webhook
 from vedette.core.clock import ManualClock
 from vedette.core.errors import Conflict, InvalidArgument, NotFound
-from vedette.core.monitors import AlertRule, CheckResult, Execution, ExecutionStatus, Monitor
-from vedette.monitor.alert_list import Alerts
-from vedette.monitor.alerts import record, retire
-from vedette.monitor.grouping import GROUP_WAIT_S, MAX_ALERTS
+from vedette.entities.alerts import AlertState, Notification, Silence, Webhook
+from vedette.entities.monitors import AlertRule, CheckResult, Execution, ExecutionStatus, Monitor
+from vedette.monitor.alerting.alert_list import Alerts
+from vedette.monitor.alerting.alerts import record, retire
+from vedette.monitor.alerting.grouping import GROUP_WAIT_S, MAX_ALERTS
 from vedette.ports.alerts import Outgoing
 from vedette.storage.memory_monitors import MemoryMonitorStore
 

@@ -8,10 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vedette.core.alerts import Alert, AlertState
 from vedette.core.errors import InvalidArgument
-from vedette.core.monitors import AlertRule, CheckResult, Execution, ExecutionStatus
-from vedette.monitor.alerts import (
+from vedette.entities.alerts import Alert, AlertState
+from vedette.entities.monitors import AlertRule, CheckResult, Execution, ExecutionStatus
+from vedette.monitor.alerting.alerts import (
     KEPT_LETTERS,
     TRANSITIONS,
     Signal,

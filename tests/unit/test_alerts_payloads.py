@@ -15,9 +15,9 @@ import httpx
 import pytest
 from tests.webhook_receiver import Post, bulletin, sending
 
-from vedette.core.alerts import AlertState, DeliveryState, Notification, Webhook, WebhookFormat
 from vedette.core.clock import SystemClock
-from vedette.monitor.payloads import destination, render
+from vedette.entities.alerts import AlertState, DeliveryState, Notification, Webhook, WebhookFormat
+from vedette.monitor.alerting.payloads import destination, render
 from vedette.ports.alerts import Bulletin, Outgoing
 
 NOTIFICATION = Notification("msg_1", "w", DeliveryState.WAITING, 0, 1_700_000_000.25)

@@ -29,12 +29,12 @@ from tests.webhook_receiver import (
 )
 
 from vedette.codec.webhook_signatures import verify
-from vedette.core.alerts import DeliveryState
 from vedette.core.errors import Conflict, InvalidArgument, NotFound, Unavailable
 from vedette.core.metrics import Counter, NoMetrics
-from vedette.monitor.addresses import AddressGuard
-from vedette.monitor.receivers import HIDDEN, Webhooks
-from vedette.monitor.webhooks import MAX_ANSWER_BYTES, Answer, Persistence, WebhookSender
+from vedette.entities.alerts import DeliveryState
+from vedette.monitor.alerting.addresses import AddressGuard
+from vedette.monitor.alerting.receivers import HIDDEN, Webhooks
+from vedette.monitor.alerting.webhooks import MAX_ANSWER_BYTES, Answer, Persistence, WebhookSender
 from vedette.storage.memory_monitors import MemoryMonitorStore
 
 DEAD, DELIVERED, WAITING = DeliveryState.DEAD, DeliveryState.DELIVERED, DeliveryState.WAITING
@@ -386,7 +386,7 @@ async def test_what_is_too_old_ends_with_its_next_failure() -> None:
 
 async def test_the_store_may_be_away_for_a_while(monkeypatch: pytest.MonkeyPatch) -> None:
     """The sender says so and goes on when it is back."""
-    monkeypatch.setattr("vedette.monitor.webhooks._AFTER_TROUBLE_S", 0.01)
+    monkeypatch.setattr("vedette.monitor.alerting.webhooks._AFTER_TROUBLE_S", 0.01)
 
     class Flaky(MemoryMonitorStore):
         down = 3

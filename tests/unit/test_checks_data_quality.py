@@ -12,10 +12,11 @@ import pytest
 from scipy import stats
 from tests.unit.checks_tables import SIGNATURE, Table, compared, people, profiled, run, texts
 
-from vedette.core.monitors import CheckResult, CheckSettings
+from vedette.entities.monitors import CheckResult, CheckSettings
 from vedette.monitor.checks import make_check
 from vedette.monitor.checks.data_quality import DataQuality
-from vedette.monitor.constraints import (
+from vedette.monitor.evidence import Evidence
+from vedette.monitor.reference_data.constraints import (
     Constraints,
     FeatureConstraints,
     NumericConstraints,
@@ -23,7 +24,6 @@ from vedette.monitor.constraints import (
     read_constraints,
     suggest,
 )
-from vedette.monitor.evidence import Evidence
 from vedette.profiles import Profile
 
 BASELINE = people(1000, seed=1)

@@ -12,10 +12,10 @@ from scipy.spatial.distance import jensenshannon
 from tests.unit.checks_tables import Table, compared, profiled, run, texts
 
 from vedette.core.models import Signature, TensorSpec
-from vedette.core.monitors import PROFILE_FILE
-from vedette.monitor.baseline import build
-from vedette.monitor.datasets import open_dataset
+from vedette.entities.monitors import PROFILE_FILE
 from vedette.monitor.evidence import Evidence
+from vedette.monitor.reference_data.baseline import build
+from vedette.monitor.reference_data.datasets import open_dataset
 from vedette.profiles import Layout, Profile
 
 

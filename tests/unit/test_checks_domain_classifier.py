@@ -10,8 +10,8 @@ from sklearn.metrics import roc_auc_score
 from sklearn.model_selection import StratifiedKFold, cross_val_predict
 from tests.unit.checks_tables import compared, people, results, run, texts
 
-from vedette.monitor.boosting import BINS, binned_columns, boosted
 from vedette.monitor.checks.domain_classifier import area_under_curve
+from vedette.monitor.quality.boosting import BINS, binned_columns, boosted
 
 QUIET = [("gaussian", 400), ("discrete", 10_000), ("resampled", 400), ("resampled", 10_000)]
 

@@ -13,7 +13,7 @@ from scipy import stats
 from statsmodels.stats.multitest import multipletests
 from tests.unit.checks_tables import compared, results, run, texts
 
-from vedette.core.monitors import CheckSettings
+from vedette.entities.monitors import CheckSettings
 from vedette.monitor import significance
 from vedette.monitor.checks import drift, make_check
 from vedette.monitor.evidence import Evidence

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from vedette.core.errors import InvalidArgument
-from vedette.core.monitors import CheckSettings
+from vedette.entities.monitors import CheckSettings
 from vedette.monitor.checks import check_classes, check_names, make_check
 
 

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from tests.unit.checks_tables import SIGNATURE, Table, compared, people, profiled, texts, with_labels
 
-from vedette.core.monitors import CheckResult, CheckSettings
+from vedette.entities.monitors import CheckResult, CheckSettings
 from vedette.monitor.check_descriptions import describe_checks
 from vedette.monitor.checks import Check, check_classes, check_names, make_check, parameter_types
 from vedette.monitor.evidence import Evidence

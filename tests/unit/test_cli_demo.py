@@ -21,7 +21,7 @@ from vedette.cli.demo.receiver import Arrival, Receiver
 from vedette.cli.demo.rows import LARGER, load_rows, orders
 from vedette.core.errors import Conflict, NotFound, Overloaded
 from vedette.core.models import CaptureSettings, Endpoint, EndpointConfig, EndpointStatus, Variant
-from vedette.core.monitors import CheckSettings
+from vedette.entities.monitors import CheckSettings
 from vedette.monitor.checks import make_check
 from vedette.monitor.evidence import Evidence
 from vedette.profiles import Layout, Profile

@@ -25,8 +25,8 @@ from vedette.cli import app
 from vedette.cli.durations import seconds_of
 from vedette.cli.ids import shortened
 from vedette.cli.watching import Line, _recent, drawn
-from vedette.core.alerts import Alert, AlertState, WebhookFormat
-from vedette.core.monitors import CheckResult, Execution, ExecutionStatus, Monitor, MonitorStatus
+from vedette.entities.alerts import Alert, AlertState, WebhookFormat
+from vedette.entities.monitors import CheckResult, Execution, ExecutionStatus, Monitor, MonitorStatus
 
 HOOK = "http://127.0.0.1:9/alerts"
 Run = Callable[..., Result]

@@ -16,8 +16,8 @@ from vedette.codec.captures import CONTENT_TYPE, CaptureBatch, TensorColumn, enc
 from vedette.core.clock import ManualClock
 from vedette.core.events import Message
 from vedette.core.metrics import NoMetrics
-from vedette.monitor.archive import GROUP, Archive, ArchiveSettings
-from vedette.monitor.capture_records import ContentTypes, record_lines
+from vedette.monitor.traffic.archive import GROUP, Archive, ArchiveSettings
+from vedette.monitor.traffic.capture_records import ContentTypes, record_lines
 from vedette.storage.memory_stream import MemoryEventStream
 
 NOON = 1_650_240_000.0  # 2022-04-18 00:00:00 UTC

@@ -14,11 +14,11 @@ from sklearn.datasets import load_breast_cancer
 from vedette.codec.captures import CaptureBatch, TensorColumn
 from vedette.core.errors import InvalidArgument
 from vedette.core.models import Signature, TensorSpec
-from vedette.core.monitors import CONSTRAINTS_FILE, PROFILE_FILE, STATISTICS_FILE
-from vedette.monitor.baseline import BuiltBaseline, build, expected_columns
-from vedette.monitor.constraints import read_constraints
-from vedette.monitor.datasets import open_dataset
-from vedette.monitor.tabulation import tabulate
+from vedette.entities.monitors import CONSTRAINTS_FILE, PROFILE_FILE, STATISTICS_FILE
+from vedette.monitor.reference_data.baseline import BuiltBaseline, build, expected_columns
+from vedette.monitor.reference_data.constraints import read_constraints
+from vedette.monitor.reference_data.datasets import open_dataset
+from vedette.monitor.traffic.tabulation import tabulate
 from vedette.profiles import Layout, Profile
 
 MIXED = Signature(
@@ -265,7 +265,7 @@ def test_numbers_are_rounded_as_they_arrive_at_the_model(tmp_path: Path) -> None
 
 def test_progress_is_told_in_both_passes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Rows done, chunk by chunk, up to all of them."""
-    monkeypatch.setattr("vedette.monitor.datasets.CHUNK_ROWS", 3)
+    monkeypatch.setattr("vedette.monitor.reference_data.datasets.CHUNK_ROWS", 3)
     told: list[tuple[int, int]] = []
     built(tmp_path, ROWS, MIXED, progress=lambda rows, number: told.append((rows, number)))
     assert told == [(3, 1), (4, 1), (3, 2), (4, 2)]
@@ -277,7 +277,7 @@ def test_how_the_file_is_cut_changes_nothing(tmp_path: Path, monkeypatch: pytest
     frame = load_breast_cancer(as_frame=True).data
     signature = Signature((TensorSpec("x", "FP32", (-1, 30)),), (), feature_names=tuple(frame))
     whole = built(tmp_path, frame, signature, format)
-    monkeypatch.setattr("vedette.monitor.datasets.CHUNK_ROWS", 100)
+    monkeypatch.setattr("vedette.monitor.reference_data.datasets.CHUNK_ROWS", 100)
     cut = built(tmp_path, frame, signature, format)
     assert cut.files[STATISTICS_FILE] == whole.files[STATISTICS_FILE]
     assert cut.files[CONSTRAINTS_FILE] == whole.files[CONSTRAINTS_FILE]

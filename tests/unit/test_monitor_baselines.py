@@ -16,10 +16,10 @@ from pyarrow import parquet
 
 from vedette.core.errors import DeadlineExceeded, Internal, InvalidArgument, NotFound, Overloaded, TooLarge, Unavailable
 from vedette.core.models import Signature, TensorSpec
-from vedette.core.monitors import CONSTRAINTS_FILE, PROFILE_FILE, STATISTICS_FILE
-from vedette.monitor import baselines as building
-from vedette.monitor.baselines import Baselines
-from vedette.monitor.measurement import Measurement
+from vedette.entities.monitors import CONSTRAINTS_FILE, PROFILE_FILE, STATISTICS_FILE
+from vedette.monitor.reference_data import baselines as building
+from vedette.monitor.reference_data.baselines import Baselines
+from vedette.monitor.reference_data.measurement import Measurement
 from vedette.profiles import Profile
 from vedette.testing.registry import MemoryRegistry
 

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from vedette.core.errors import InvalidArgument, TooLarge
-from vedette.monitor import constraints
-from vedette.monitor.constraints import (
+from vedette.monitor.reference_data import constraints
+from vedette.monitor.reference_data.constraints import (
     Constraints,
     DistributionConstraints,
     FeatureConstraints,

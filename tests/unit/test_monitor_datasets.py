@@ -17,8 +17,8 @@ import pytest
 from tests.unit.damaged_files import damaged, outcomes
 
 from vedette.core.errors import InvalidArgument, TooLarge
-from vedette.monitor import datasets, parquet_pages
-from vedette.monitor.datasets import Kind, open_dataset, spooled
+from vedette.monitor.reference_data import datasets, parquet_pages
+from vedette.monitor.reference_data.datasets import Kind, open_dataset, spooled
 
 ROOT = Path(__file__).parents[2]
 Write = Callable[[str | bytes], Path]
@@ -311,7 +311,7 @@ PROGRAM = """
 import resource, sys
 from pathlib import Path
 from vedette.core.errors import VedetteError
-from vedette.monitor.datasets import open_dataset
+from vedette.monitor.reference_data.datasets import open_dataset
 path, format = Path(sys.argv[1]), sys.argv[2]
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 rows = 0

@@ -9,11 +9,11 @@ from typing import Any
 import pytest
 from tests.monitor_rig import START, Rig, watching
 
-from vedette.core.alerts import Webhook
 from vedette.core.errors import AlreadyExists, InvalidArgument, NotFound
 from vedette.core.models import CaptureSettings, EndpointConfig, Variant
-from vedette.core.monitors import AlertRule, CheckSettings, MonitorStatus
 from vedette.core.ports import Change, Deployment, Synced
+from vedette.entities.alerts import Webhook
+from vedette.entities.monitors import AlertRule, CheckSettings, MonitorStatus
 from vedette.monitor.config import MonitorSettings
 from vedette.monitor.desk import Monitors, Results, check_monitor
 

@@ -10,7 +10,7 @@ import pytest
 from tests.monitor_rig import START, Rig, watching
 from tests.unit.capture_batches import batch
 
-from vedette.core.monitors import CheckSettings, ExecutionStatus
+from vedette.entities.monitors import CheckSettings, ExecutionStatus
 
 
 @pytest.fixture

@@ -11,15 +11,15 @@ import numpy as np
 import pytest
 
 from vedette.core.errors import InvalidArgument, NotFound
-from vedette.core.monitors import CheckResult, Execution, ExecutionStatus
-from vedette.monitor.execution_files import (
+from vedette.entities.monitors import CheckResult, Execution, ExecutionStatus
+from vedette.monitor.reference_data.statistics import statistics_file
+from vedette.monitor.results.execution_files import (
     ExecutionFolder,
     check_file_name,
     execution_files,
     folder_of,
     violations_document,
 )
-from vedette.monitor.statistics import statistics_file
 from vedette.profiles import Profile
 
 FIVE = 1_650_258_000.0  # 2022-04-18 05:00:00 UTC

@@ -15,14 +15,14 @@ import pytest
 from tests.monitor_rig import START, Rig, Seen, baseline_files, files_of, short, watching
 from tests.unit.capture_batches import SIGNATURE, batch, message, rows_of
 
-from vedette.core.alerts import AlertState
 from vedette.core.errors import Unavailable
 from vedette.core.events import Message
-from vedette.core.monitors import CheckSettings, ExecutionStatus, MonitorStatus
-from vedette.monitor import intake
+from vedette.entities.alerts import AlertState
+from vedette.entities.monitors import CheckSettings, ExecutionStatus, MonitorStatus
 from vedette.monitor.checks.drift import Drift
 from vedette.monitor.checks.model_quality import ModelQuality
-from vedette.monitor.labels import outcomes_of
+from vedette.monitor.traffic import intake
+from vedette.monitor.traffic.labels import outcomes_of
 from vedette.ports.monitors import WindowKey
 from vedette.storage.sqlite_stream import SqliteEventStream
 

@@ -16,12 +16,12 @@ from tests.unit.capture_batches import SIGNATURE, batch, rows_of
 
 from vedette.codec.captures import CaptureBatch
 from vedette.core.errors import DataLoss, InvalidArgument
-from vedette.core.monitors import Monitor
-from vedette.monitor.folding import NO_REQUESTS, Facts, Fold, FoldLimits, Watch
-from vedette.monitor.lots import Kept
-from vedette.monitor.numbers import MAX_RUNS
-from vedette.monitor.segments import MAX_VALUES, Segments
-from vedette.monitor.tabulation import excluded_columns
+from vedette.entities.monitors import Monitor
+from vedette.monitor.traffic.folding import NO_REQUESTS, Facts, Fold, FoldLimits, Watch
+from vedette.monitor.traffic.lots import Kept
+from vedette.monitor.traffic.numbers import MAX_RUNS
+from vedette.monitor.traffic.segments import MAX_VALUES, Segments
+from vedette.monitor.traffic.tabulation import excluded_columns
 from vedette.ports.monitors import WindowState
 from vedette.profiles import Layout, Profile
 

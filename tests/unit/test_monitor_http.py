@@ -14,7 +14,7 @@ from tests.monitor_rig import START
 from tests.monitor_room import WATCHED, MonitorRoom, open_monitor
 
 from vedette.chassis.declarations import check_actions
-from vedette.core.monitors import Execution, Monitor
+from vedette.entities.monitors import Execution, Monitor
 from vedette.monitor.http import ACTIONS, MAX_LABEL_BYTES, UPLOADS
 from vedette.sdk.documents import read, read_page
 

@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from vedette.monitor.label_lines import MAX_ID, MAX_REASONS, MAX_ROWS, read_labels
+from vedette.monitor.traffic.label_lines import MAX_ID, MAX_REASONS, MAX_ROWS, read_labels
 
 
 def sagemaker(data: object, encoding: str) -> bytes:

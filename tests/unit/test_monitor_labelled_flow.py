@@ -14,17 +14,17 @@ from hypothesis import strategies as st
 from tests.monitor_rig import Rig, watching
 from tests.unit.capture_batches import rows_of
 
-from vedette.core.alerts import AlertState
 from vedette.core.errors import NotFound
-from vedette.core.monitors import CONSTRAINTS_FILE, STATISTICS_FILE, CheckSettings, Execution
-from vedette.monitor.baselines import Baselines
+from vedette.entities.alerts import AlertState
+from vedette.entities.monitors import CONSTRAINTS_FILE, STATISTICS_FILE, CheckSettings, Execution
 from vedette.monitor.checks import make_check
 from vedette.monitor.desk import Results
 from vedette.monitor.evidence import Evidence
-from vedette.monitor.execution_files import VIOLATIONS_FILE
-from vedette.monitor.measurement import Measurement
-from vedette.monitor.outcomes import Outcomes
-from vedette.monitor.window_documents import constraints_name
+from vedette.monitor.quality.outcomes import Outcomes
+from vedette.monitor.reference_data.baselines import Baselines
+from vedette.monitor.reference_data.measurement import Measurement
+from vedette.monitor.results.execution_files import VIOLATIONS_FILE
+from vedette.monitor.results.window_documents import constraints_name
 from vedette.ports.baselines import ANALYSIS_FILE, QUALITY_CONSTRAINTS_FILE
 from vedette.profiles import Profile
 

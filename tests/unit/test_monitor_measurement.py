@@ -18,13 +18,13 @@ from tests import onnx_models
 
 from vedette.core.errors import InvalidArgument
 from vedette.core.models import ModelVersion, Signature, TensorSpec
-from vedette.monitor.analysis_config import FacetConfig, read_analysis_config
-from vedette.monitor.attribution import read_explanations
-from vedette.monitor.baselines import Baselines
-from vedette.monitor.bias_documents import read_analysis
-from vedette.monitor.drawn_rows import DrawnRows
-from vedette.monitor.measurement import LabelledRows, Measurement
-from vedette.monitor.outcomes import NotComparable
+from vedette.monitor.quality.attribution import read_explanations
+from vedette.monitor.quality.bias_documents import read_analysis
+from vedette.monitor.quality.outcomes import NotComparable
+from vedette.monitor.reference_data.analysis_config import FacetConfig, read_analysis_config
+from vedette.monitor.reference_data.baselines import Baselines
+from vedette.monitor.reference_data.drawn_rows import DrawnRows
+from vedette.monitor.reference_data.measurement import LabelledRows, Measurement
 from vedette.ports.baselines import ANALYSIS_FILE, FILES, QUALITY_CONSTRAINTS_FILE, QUALITY_STATISTICS_FILE
 from vedette.testing.registry import MemoryRegistry
 

@@ -6,7 +6,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vedette.monitor.numbers import MAX_RUNS, Numbers
+from vedette.monitor.traffic.numbers import MAX_RUNS, Numbers
 
 
 def see(numbers: Numbers, *values: int) -> list[bool]:

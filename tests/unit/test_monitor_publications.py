@@ -13,11 +13,11 @@ from tests.monitor_rig import START, Rig, short, watching
 
 from vedette.core.errors import NotFound
 from vedette.core.models import EndpointConfig, Variant
-from vedette.core.monitors import CheckSettings, Execution, Monitor
 from vedette.core.ports import Change, Deployment, Synced
-from vedette.monitor import publications
-from vedette.monitor.execution_files import ExecutionFolder
-from vedette.monitor.publications import Publications
+from vedette.entities.monitors import CheckSettings, Execution, Monitor
+from vedette.monitor.results import publications
+from vedette.monitor.results.execution_files import ExecutionFolder
+from vedette.monitor.results.publications import Publications
 
 HOUR = 1_699_999_200.0
 """A full hour; `START` lies within it."""

@@ -11,8 +11,8 @@ from tests.unit.capture_batches import SIGNATURE
 
 from vedette.core.errors import Unavailable
 from vedette.core.models import EndpointConfig, ModelVersion, Variant
-from vedette.core.monitors import CheckSettings
 from vedette.core.ports import Change, Deployment, Synced
+from vedette.entities.monitors import CheckSettings
 from vedette.monitor.references import MODELS_KEPT_S, RECHECK_S, SILENCE_S
 from vedette.profiles import Profile
 

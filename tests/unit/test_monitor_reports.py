@@ -21,7 +21,7 @@ from vedette.core.errors import (
     VedetteError,
 )
 from vedette.core.metrics import NoMetrics
-from vedette.monitor.reports import Reports, ReportSettings, Samples
+from vedette.monitor.results.reports import Reports, ReportSettings, Samples
 
 
 def samples(rows: int = 200) -> Samples:
@@ -124,7 +124,7 @@ async def test_a_child_that_takes_too_long_is_ended(tmp_path: Path) -> None:
 
 async def test_a_child_that_fails_is_an_error_with_no_inner_text(tmp_path: Path, monkeypatch) -> None:
     """The log has the reason; the caller does not."""
-    monkeypatch.setattr("vedette.monitor.reports._write_samples", lambda *_: None)
+    monkeypatch.setattr("vedette.monitor.results.reports._write_samples", lambda *_: None)
     with pytest.raises(Internal) as failure:
         await reports(tmp_path).draw("e1")
     assert "Traceback" not in failure.value.message
@@ -137,7 +137,7 @@ async def test_a_full_disk_is_told_as_such(tmp_path: Path, monkeypatch) -> None:
     def full(*_: object) -> None:
         raise OSError(28, "No space left on device", str(tmp_path))
 
-    monkeypatch.setattr("vedette.monitor.reports._write_samples", full)
+    monkeypatch.setattr("vedette.monitor.results.reports._write_samples", full)
     with pytest.raises(Unavailable, match=r"drawn: No space left on device$"):
         await reports(tmp_path).draw("e1")
     assert list(tmp_path.iterdir()) == []  # noqa: ASYNC240
@@ -191,7 +191,9 @@ def test_the_newest_reports_are_kept(tmp_path: Path) -> None:
 
 def test_evidently_is_imported_in_one_file_and_only_in_the_child() -> None:
     """Importing the module loads neither Evidently nor pandas."""
-    program = "import sys, vedette.monitor.reports; print(*{'evidently', 'pandas', 'plotly'} & set(sys.modules))"
+    program = (
+        "import sys, vedette.monitor.results.reports; print(*{'evidently', 'pandas', 'plotly'} & set(sys.modules))"
+    )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert done.stdout.split() == []
     services = Path(__file__).parents[2] / "services"

@@ -18,7 +18,7 @@ from tests.monitor_room import MonitorRoom, open_monitor
 from tests.unit.test_monitor_http import CSV, HOOK, items, violated
 
 from vedette.core.errors import InvalidArgument
-from vedette.core.monitors import AlertRule, CheckSettings, Monitor
+from vedette.entities.monitors import AlertRule, CheckSettings, Monitor
 from vedette.monitor import rpc
 from vedette.monitor.messages import monitor_from, to_message
 from vedette.proto.monitor.v1 import monitor_pb2 as pb

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from sklearn.datasets import load_breast_cancer
 
 from vedette.core.tensors import Array
-from vedette.monitor.statistics import BucketCounts, bucket_edges, counted, statistics_document
+from vedette.monitor.reference_data.statistics import BucketCounts, bucket_edges, counted, statistics_document
 from vedette.profiles import ColumnLayout, Columns, Layout, Profile
 
 

@@ -11,13 +11,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tests.monitor_rig import Rig, Seen, watching
 
-from vedette.core.alerts import AlertState
 from vedette.core.errors import InvalidArgument
-from vedette.core.monitors import AlertRule, CheckResult, CheckSettings, Execution, ExecutionStatus
-from vedette.monitor.alerts import transitions
+from vedette.entities.alerts import AlertState
+from vedette.entities.monitors import AlertRule, CheckResult, CheckSettings, Execution, ExecutionStatus
+from vedette.monitor.alerting.alerts import transitions
 from vedette.monitor.desk import check_monitor
-from vedette.monitor.execution_files import violations_document
-from vedette.monitor.scores import MAX_FEATURES, Scores
+from vedette.monitor.results.execution_files import violations_document
+from vedette.monitor.results.scores import MAX_FEATURES, Scores
 from vedette.monitor.subjects import MAX_LABEL, check_labels, check_of, label_of, subject
 from vedette.ports.alerts import AlertGroup
 

@@ -11,7 +11,7 @@ from tests.unit.capture_batches import SIGNATURE, batch, column, rows_of
 from vedette.codec.binary import object_array
 from vedette.codec.captures import TensorColumn, decode_captures, encode_captures
 from vedette.core.models import Signature, TensorSpec
-from vedette.monitor.tabulation import MAX_TEXT, feature_names, tabulate
+from vedette.monitor.traffic.tabulation import MAX_TEXT, feature_names, tabulate
 
 
 def test_features_and_outputs_have_their_names() -> None:

@@ -12,12 +12,12 @@ import pytest
 from tests.monitor_rig import Rig, Seen, baseline_files, watching
 from tests.unit.capture_batches import batch
 
-from vedette.core.alerts import AlertState, Webhook
 from vedette.core.errors import Unavailable
 from vedette.core.models import EndpointConfig, Variant
-from vedette.core.monitors import CheckSettings, MonitorStatus
 from vedette.core.ports import Change, Deployment, Synced
-from vedette.monitor.alert_upkeep import AlertUpkeep
+from vedette.entities.alerts import AlertState, Webhook
+from vedette.entities.monitors import CheckSettings, MonitorStatus
+from vedette.monitor.alerting.alert_upkeep import AlertUpkeep
 from vedette.monitor.desk import Monitors
 from vedette.monitor.upkeep import Retention, Upkeep
 from vedette.ports.monitors import WindowKey

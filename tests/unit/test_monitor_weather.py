@@ -12,7 +12,7 @@ import pytest
 from tests.monitor_rig import START, Rig, Seen, short, watching
 
 from vedette.core.errors import DataLoss, Unavailable, VedetteError
-from vedette.core.monitors import CheckSettings, ExecutionStatus
+from vedette.entities.monitors import CheckSettings, ExecutionStatus
 from vedette.monitor import executions
 from vedette.ports.monitors import WindowState
 from vedette.storage.memory import MemoryEventStream

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from vedette.core.errors import InvalidArgument
-from vedette.monitor.windows import DAY_S, Due, Pace, Schedule, Series, Tide, check_pace, read_schedule, tame
+from vedette.monitor.traffic.windows import DAY_S, Due, Pace, Schedule, Series, Tide, check_pace, read_schedule, tame
 
 TIMES = st.floats(0, 4e9, allow_nan=False)
 WIDTHS = st.integers(5, 31 * 86_400)

@@ -11,14 +11,14 @@ import pytest
 
 from vedette.core.errors import InvalidArgument, ModelFailed
 from vedette.core.models import Signature
-from vedette.core.monitors import CheckSettings
-from vedette.monitor import attribution as documents
-from vedette.monitor.attribution import Explainer
+from vedette.entities.monitors import CheckSettings
 from vedette.monitor.checks import make_check
 from vedette.monitor.checks.feature_attribution import FeatureAttribution
 from vedette.monitor.evidence import Evidence
-from vedette.monitor.outcomes import NotComparable, Outcomes
-from vedette.monitor.shapley import AGGREGATIONS, Attribution, ndcg, rows_asked, shapley_values
+from vedette.monitor.quality import attribution as documents
+from vedette.monitor.quality.attribution import Explainer
+from vedette.monitor.quality.outcomes import NotComparable, Outcomes
+from vedette.monitor.quality.shapley import AGGREGATIONS, Attribution, ndcg, rows_asked, shapley_values
 from vedette.profiles import Profile
 
 WEIGHTS = {"a": 3.0, "b": -2.0, "c": 0.5, "d": 0.0}
@@ -122,7 +122,7 @@ def test_large_tables_are_cut_into_calls(monkeypatch) -> None:
     """No call holds more values than its bound, and the result is the same."""
     rows, background = table(25, seed=1), table(3, seed=2)
     whole = shapley_values(interacting, rows, background)
-    monkeypatch.setattr("vedette.monitor.shapley._MOST_CELLS", 28)
+    monkeypatch.setattr("vedette.monitor.quality.shapley._MOST_CELLS", 28)
     largest = []
 
     def model(columns):

@@ -13,15 +13,15 @@ from sklearn.neighbors import KNeighborsClassifier
 
 from vedette.core.errors import InvalidArgument
 from vedette.core.models import Signature
-from vedette.core.monitors import CheckSettings
-from vedette.monitor import bias_documents as documents
-from vedette.monitor import bias_metrics as formulas
-from vedette.monitor.bias import BY_NAME, POST_TRAINING, PRE_TRAINING
+from vedette.entities.monitors import CheckSettings
 from vedette.monitor.checks import make_check
 from vedette.monitor.checks.bias import Bias
 from vedette.monitor.evidence import Evidence
-from vedette.monitor.facets import Facet, expanded, parse_facets
-from vedette.monitor.outcomes import NotComparable, Outcomes
+from vedette.monitor.quality import bias_documents as documents
+from vedette.monitor.quality import bias_metrics as formulas
+from vedette.monitor.quality.bias import BY_NAME, POST_TRAINING, PRE_TRAINING
+from vedette.monitor.quality.facets import Facet, expanded, parse_facets
+from vedette.monitor.quality.outcomes import NotComparable, Outcomes
 from vedette.profiles import Profile
 
 UNKNOWN = Signature(inputs=(), outputs=())

@@ -7,15 +7,15 @@ import pytest
 from sklearn.isotonic import IsotonicRegression
 
 from vedette.core.models import Signature
-from vedette.core.monitors import CheckSettings
-from vedette.monitor.calibration import calibrated, calibration_error, isotonic
+from vedette.entities.monitors import CheckSettings
 from vedette.monitor.checks import make_check
 from vedette.monitor.checks.cbpe import Cbpe
 from vedette.monitor.checks.dle import Dle
 from vedette.monitor.evidence import Evidence
-from vedette.monitor.expected_performance import calibrations_of, chances, expected_metrics
-from vedette.monitor.outcomes import Outcomes, Roles
-from vedette.monitor.performance import reading_of
+from vedette.monitor.quality.calibration import calibrated, calibration_error, isotonic
+from vedette.monitor.quality.expected_performance import calibrations_of, chances, expected_metrics
+from vedette.monitor.quality.outcomes import Outcomes, Roles
+from vedette.monitor.quality.performance import reading_of
 from vedette.profiles import Profile
 
 UNKNOWN = Signature(inputs=(), outputs=())

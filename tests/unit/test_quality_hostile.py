@@ -10,10 +10,10 @@ from tests.unit.checks_tables import SIGNATURE, answers, compared, people, texts
 
 from vedette.core.errors import InvalidArgument
 from vedette.core.models import Signature
-from vedette.core.monitors import CheckSettings
+from vedette.entities.monitors import CheckSettings
 from vedette.monitor.checks import make_check
 from vedette.monitor.evidence import Evidence
-from vedette.monitor.outcomes import Outcomes
+from vedette.monitor.quality.outcomes import Outcomes
 from vedette.monitor.wording import readable
 from vedette.profiles import Profile
 

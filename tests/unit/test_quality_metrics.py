@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sklearn import metrics as sk
 
-from vedette.monitor import classification_metrics as ours
-from vedette.monitor.regression_metrics import regression_metrics
+from vedette.monitor.quality import classification_metrics as ours
+from vedette.monitor.quality.regression_metrics import regression_metrics
 
 CASES = {
     "random": lambda r: (r.integers(0, 2, 500), r.integers(0, 2, 500)),

@@ -10,13 +10,13 @@ import pytest
 
 from vedette.core.errors import InvalidArgument
 from vedette.core.models import Signature
-from vedette.core.monitors import CheckSettings
-from vedette.monitor import quality_documents as documents
+from vedette.entities.monitors import CheckSettings
 from vedette.monitor.checks import make_check
 from vedette.monitor.checks.model_quality import ModelQuality
 from vedette.monitor.evidence import Evidence
-from vedette.monitor.outcomes import Outcomes, Roles
-from vedette.monitor.performance import reading_of
+from vedette.monitor.quality import quality_documents as documents
+from vedette.monitor.quality.outcomes import Outcomes, Roles
+from vedette.monitor.quality.performance import reading_of
 from vedette.profiles import Profile
 
 UNKNOWN = Signature(inputs=(), outputs=())

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from vedette.core.errors import InvalidArgument
 from vedette.core.models import Signature
-from vedette.monitor.outcomes import (
+from vedette.monitor.quality.outcomes import (
     MISSING,
     NotComparable,
     Outcomes,

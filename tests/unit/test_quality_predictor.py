@@ -18,9 +18,9 @@ from vedette.core.models import Signature, TensorSpec
 from vedette.core.tensors import Tensor
 from vedette.monitor.checks.feature_attribution import FeatureAttribution
 from vedette.monitor.evidence import Evidence
-from vedette.monitor.outcomes import Outcomes
-from vedette.monitor.predictor import Predictor, PredictorLimits, columns_of, tensors_of
-from vedette.monitor.tensor_frames import BrokenFrame, read_tensors, write_error, write_tensors
+from vedette.monitor.quality.outcomes import Outcomes
+from vedette.monitor.quality.predictor import Predictor, PredictorLimits, columns_of, tensors_of
+from vedette.monitor.quality.tensor_frames import BrokenFrame, read_tensors, write_error, write_tensors
 from vedette.profiles import Profile
 
 
@@ -183,7 +183,9 @@ def test_closing_leaves_no_process_and_no_descriptor(tmp_path) -> None:
 
 def test_the_monitors_process_loads_no_onnx_runtime() -> None:
     """Only the child does."""
-    program = "import sys, vedette.monitor.predictor; print([n for n in ('onnxruntime', 'onnx') if n in sys.modules])"
+    program = (
+        "import sys, vedette.monitor.quality.predictor; print([n for n in ('onnxruntime', 'onnx') if n in sys.modules])"
+    )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
 

@@ -15,7 +15,7 @@ from tests.registry_room import Room, open_room
 
 from vedette.core.errors import Conflict, DataLoss, InvalidArgument, NotFound, Overloaded, TooLarge, Unavailable
 from vedette.core.models import Signature, Upload, manifest_digest
-from vedette.core.monitors import CONSTRAINTS_FILE, PROFILE_FILE, STATISTICS_FILE
+from vedette.entities.monitors import CONSTRAINTS_FILE, PROFILE_FILE, STATISTICS_FILE
 from vedette.ports.baselines import ANALYSIS_FILE, QUALITY_CONSTRAINTS_FILE, QUALITY_STATISTICS_FILE
 from vedette.ports.baselines import Baselines as BaselinesPort
 from vedette.proto.registry.v1 import registry_pb2 as pb

@@ -17,9 +17,9 @@ from tests.monitor_rig import START
 from tests.monitor_room import WATCHED, Addresses, serving_both
 
 import vedette
-from vedette.core.alerts import AlertState, DeliveryState
 from vedette.core.errors import AlreadyExists, Conflict, InvalidArgument, NotFound, Unavailable
-from vedette.core.monitors import AlertRule, CheckSettings, ExecutionStatus, Monitor
+from vedette.entities.alerts import AlertState, DeliveryState
+from vedette.entities.monitors import AlertRule, CheckSettings, ExecutionStatus, Monitor
 from vedette.sdk.datasets import CHUNK_BYTES, dataset_of
 from vedette.sdk.retries import Retries
 

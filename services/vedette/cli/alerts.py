@@ -33,7 +33,7 @@ def list_(
 
       vedette alert list --state firing --json
     """
-    from vedette.core.alerts import AlertState
+    from vedette.entities.alerts import AlertState
 
     if state and state not in list(AlertState):
         raise typer.BadParameter(f"one of {', '.join(AlertState)}, not {state!r}", param_hint="--state")

@@ -11,7 +11,7 @@ import typer
 from vedette.cli.addresses import DATA_DIR, DataDir, MonitorUrl, Registry, connect
 from vedette.cli.models import Reference, resolved
 from vedette.cli.output import JsonFlag, Table, facts, print_json, size, upload_progress, when
-from vedette.core.monitors import CONSTRAINTS_FILE
+from vedette.entities.monitors import CONSTRAINTS_FILE
 
 app = typer.Typer(no_args_is_help=True)
 

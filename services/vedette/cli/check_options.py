@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING
 from vedette.cli.output import names_of, pairs_of
 
 if TYPE_CHECKING:
-    from vedette.core.monitors import CheckParameter, CheckSettings
+    from vedette.entities.monitors import CheckParameter, CheckSettings
 
 
 def checks_of(texts: list[str]) -> tuple[CheckSettings, ...]:
     """`name` or `name:parameter=value,...`; a parameter that stands there several times is a list."""
-    from vedette.core.monitors import CheckSettings
+    from vedette.entities.monitors import CheckSettings
 
     made = []
     for text in texts:

@@ -18,7 +18,7 @@ from vedette.cli.output import JsonFlag, Table, facts, names_of, print_json, spi
 from vedette.core.errors import Unavailable
 
 if TYPE_CHECKING:
-    from vedette.core.monitors import CheckSettings, Execution, Monitor
+    from vedette.entities.monitors import CheckSettings, Execution, Monitor
 
 app = typer.Typer(no_args_is_help=True)
 
@@ -61,7 +61,7 @@ def create(
 
       vedette monitor create truth --endpoint churn --check model_quality:problem_type=BinaryClassification
     """
-    from vedette.core.monitors import AlertRule, CheckSettings, Monitor
+    from vedette.entities.monitors import AlertRule, CheckSettings, Monitor
 
     window_s = seconds_of(window, "--window")
     wanted = Monitor(
@@ -220,7 +220,7 @@ def executions(
 
       vedette monitor executions breast-cancer --status CompletedWithViolations --since 1d
     """
-    from vedette.core.monitors import ExecutionStatus
+    from vedette.entities.monitors import ExecutionStatus
 
     if status and status not in list(ExecutionStatus):
         raise typer.BadParameter(f"one of {', '.join(ExecutionStatus)}, not {status!r}", param_hint="--status")

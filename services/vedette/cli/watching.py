@@ -12,16 +12,16 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from vedette.cli.output import STATUS_STYLES, Table, when
-from vedette.core.alerts import Alert, AlertState
 from vedette.core.errors import DeadlineExceeded, Unavailable
-from vedette.core.monitors import ExecutionStatus
+from vedette.entities.alerts import Alert, AlertState
+from vedette.entities.monitors import ExecutionStatus
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
     from rich.table import Table as RichTable
     from rich.text import Text
 
-    from vedette.core.monitors import Execution, Monitor
+    from vedette.entities.monitors import Execution, Monitor
     from vedette.sdk.sync.client import Client
 
 Series = tuple[str, str]

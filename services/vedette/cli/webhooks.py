@@ -9,7 +9,7 @@ import typer
 from vedette.cli.addresses import DATA_DIR, DataDir, MonitorUrl, connect
 from vedette.cli.ids import ID_HELP, shortened, whole_delivery
 from vedette.cli.output import JsonFlag, Table, pairs_of, print_json, when
-from vedette.core.alerts import WebhookFormat
+from vedette.entities.alerts import WebhookFormat
 
 app = typer.Typer(no_args_is_help=True)
 
@@ -154,7 +154,7 @@ def deliveries(
     """
     from itertools import islice
 
-    from vedette.core.alerts import DeliveryState
+    from vedette.entities.alerts import DeliveryState
 
     if state and state not in list(DeliveryState):
         raise typer.BadParameter(f"one of {', '.join(DeliveryState)}, not {state!r}", param_hint="--state")

@@ -13,7 +13,7 @@ import textwrap
 import typing
 from dataclasses import dataclass
 
-from vedette.core.monitors import CheckParameter
+from vedette.entities.monitors import CheckParameter
 from vedette.monitor.checks import Check, check_classes, parameter_types
 
 

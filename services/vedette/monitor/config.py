@@ -11,7 +11,7 @@ from pydantic import Field, field_validator
 
 from vedette.chassis.config import ServiceSettings
 from vedette.core.errors import InvalidArgument
-from vedette.monitor.addresses import PORTS, AddressGuard
+from vedette.monitor.alerting.addresses import PORTS, AddressGuard
 
 DAY_S = 86_400.0
 

@@ -15,23 +15,23 @@ from typing import Any
 from vedette.core.clock import Clock
 from vedette.core.errors import Conflict, InvalidArgument, NotFound
 from vedette.core.models import check_name
-from vedette.core.monitors import CheckResult, Execution, ExecutionStatus, Monitor, MonitorStatus
-from vedette.monitor import alerts
-from vedette.monitor.alert_list import Alerts
-from vedette.monitor.alerts import check_rule
-from vedette.monitor.baselines import Baselines
+from vedette.entities.monitors import CheckResult, Execution, ExecutionStatus, Monitor, MonitorStatus
+from vedette.monitor.alerting import alerts
+from vedette.monitor.alerting.alert_list import Alerts
+from vedette.monitor.alerting.alerts import check_rule
+from vedette.monitor.alerting.receivers import Webhooks
 from vedette.monitor.checks import make_check
 from vedette.monitor.checks.bias import Bias
-from vedette.monitor.execution_files import check_file_name
-from vedette.monitor.labels import Labels
-from vedette.monitor.receivers import Webhooks
+from vedette.monitor.reference_data.baselines import Baselines
 from vedette.monitor.references import References
-from vedette.monitor.reports import Reports
-from vedette.monitor.scores import Scores
-from vedette.monitor.segments import MAX_SEGMENTS
+from vedette.monitor.results.execution_files import check_file_name
+from vedette.monitor.results.reports import Reports
+from vedette.monitor.results.scores import Scores
+from vedette.monitor.results.window_documents import documents_of
 from vedette.monitor.subjects import check_labels
-from vedette.monitor.window_documents import documents_of
-from vedette.monitor.windows import check_pace
+from vedette.monitor.traffic.labels import Labels
+from vedette.monitor.traffic.segments import MAX_SEGMENTS
+from vedette.monitor.traffic.windows import check_pace
 from vedette.ports.monitors import MonitorSnapshot, MonitorStore, MonitorTransaction
 from vedette.profiles import Profile
 

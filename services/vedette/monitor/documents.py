@@ -11,8 +11,8 @@ from pydantic import BaseModel, Field, ValidationError, ValidatorFunctionWrapHan
 from pydantic_core import PydanticCustomError
 
 from vedette.chassis.control.documents import Document, Flag, Number, Positive
-from vedette.core.alerts import Webhook, WebhookFormat
-from vedette.core.monitors import AlertRule, CheckResult, CheckSettings, Execution, Monitor
+from vedette.entities.alerts import Webhook, WebhookFormat
+from vedette.entities.monitors import AlertRule, CheckResult, CheckSettings, Execution, Monitor
 
 MAX_LABEL_BYTES = 16 << 20
 """Ground truth taken in one request."""

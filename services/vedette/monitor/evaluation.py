@@ -13,12 +13,12 @@ from dataclasses import dataclass, field, replace
 
 from vedette.core.errors import VedetteError
 from vedette.core.models import Signature
-from vedette.core.monitors import CheckResult, CheckSettings, Execution, ExecutionStatus, Monitor
+from vedette.entities.monitors import CheckResult, CheckSettings, Execution, ExecutionStatus, Monitor
 from vedette.monitor.checks import make_check
 from vedette.monitor.evidence import NO_BASELINE, Evidence
-from vedette.monitor.outcomes import Outcomes, Predict
+from vedette.monitor.quality.outcomes import Outcomes, Predict
+from vedette.monitor.reference_data.segment_baselines import SegmentBaseline
 from vedette.monitor.references import Reference
-from vedette.monitor.segment_baselines import SegmentBaseline
 from vedette.monitor.subjects import check_labels, check_of
 from vedette.ports.monitors import WindowKey, WindowState
 from vedette.profiles import Profile

@@ -9,8 +9,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from vedette.core.models import Signature
-from vedette.monitor.constraints import Constraints
-from vedette.monitor.outcomes import Outcomes, Predict
+from vedette.monitor.quality.outcomes import Outcomes, Predict
+from vedette.monitor.reference_data.constraints import Constraints
 from vedette.profiles import Profile
 
 NO_BASELINE = "There is no baseline to compare with."

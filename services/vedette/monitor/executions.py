@@ -14,22 +14,23 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from vedette.core.alerts import Notification
 from vedette.core.clock import Clock
 from vedette.core.errors import NotFound, Unavailable, VedetteError
 from vedette.core.metrics import Metrics
 from vedette.core.models import ModelVersion
-from vedette.core.monitors import Execution, ExecutionStatus, Monitor, MonitorStatus
-from vedette.monitor import alerts, evaluation
+from vedette.entities.alerts import Notification
+from vedette.entities.monitors import Execution, ExecutionStatus, Monitor, MonitorStatus
+from vedette.monitor import evaluation
+from vedette.monitor.alerting import alerts
 from vedette.monitor.evaluation import ASKING, QUALITY, Case, Progress
-from vedette.monitor.folding import NO_REQUESTS, segments_of
-from vedette.monitor.labels import outcomes_of
-from vedette.monitor.lots import DAMAGED
-from vedette.monitor.outcomes import Outcomes
-from vedette.monitor.predictor import Predictor
+from vedette.monitor.quality.outcomes import Outcomes
+from vedette.monitor.quality.predictor import Predictor
 from vedette.monitor.references import References
-from vedette.monitor.scores import Scores
-from vedette.monitor.segments import OTHER
+from vedette.monitor.results.scores import Scores
+from vedette.monitor.traffic.folding import NO_REQUESTS, segments_of
+from vedette.monitor.traffic.labels import outcomes_of
+from vedette.monitor.traffic.lots import DAMAGED
+from vedette.monitor.traffic.segments import OTHER
 from vedette.ports.monitors import MonitorStore, MonitorTransaction, WindowKey, WindowState
 
 log = logging.getLogger(__name__)

@@ -14,10 +14,9 @@ from fastapi import Depends, FastAPI, Query, Request, Response
 from vedette.chassis.auth import Action
 from vedette.chassis.control.application import control_app, control_router
 from vedette.chassis.control.documents import Limit, Page, Token
-from vedette.core.alerts import Alert, AlertState, DeliveryState, Notification, Silence, Webhook
 from vedette.core.errors import InvalidArgument, TooLarge
-from vedette.core.monitors import Baseline, Execution, ExecutionStatus, Monitor, MonitorStatus
-from vedette.monitor.analysis_config import MOST_CHARACTERS
+from vedette.entities.alerts import Alert, AlertState, DeliveryState, Notification, Silence, Webhook
+from vedette.entities.monitors import Baseline, Execution, ExecutionStatus, Monitor, MonitorStatus
 from vedette.monitor.desk import Desk
 from vedette.monitor.documents import (
     MAX_LABEL_BYTES,
@@ -31,8 +30,9 @@ from vedette.monitor.documents import (
     WebhookChange,
     WebhookCreate,
 )
-from vedette.monitor.measurement import Measurement
-from vedette.monitor.reports import CONTENT_POLICY
+from vedette.monitor.reference_data.analysis_config import MOST_CHARACTERS
+from vedette.monitor.reference_data.measurement import Measurement
+from vedette.monitor.results.reports import CONTENT_POLICY
 
 ACTIONS: dict[tuple[str, str], Action] = {
     ("GET", "/openapi.json"): "read",

@@ -15,7 +15,7 @@ from pydantic import ValidationError
 
 from vedette.chassis.control.problems import first_problem
 from vedette.core.errors import InvalidArgument
-from vedette.core.monitors import Monitor
+from vedette.entities.monitors import Monitor
 from vedette.monitor.documents import MonitorCreate
 from vedette.proto.monitor.v1 import monitor_pb2 as pb
 

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vedette.core.errors import InvalidArgument
-from vedette.core.monitors import CheckResult
+from vedette.entities.monitors import CheckResult
 from vedette.monitor.evidence import Evidence
 from vedette.profiles import ColumnProfile, distances
 

@@ -23,13 +23,13 @@ from vedette.codec.captures import CaptureBatch
 from vedette.core.clock import Clock
 from vedette.core.errors import DeadlineExceeded, NotFound, Unavailable, VedetteError
 from vedette.core.models import CaptureSettings, ModelVersion, Signature
-from vedette.core.monitors import CONSTRAINTS_FILE, PROFILE_FILE, Baseline
 from vedette.core.ports import Change, Registry, Synced
-from vedette.monitor.constraints import Constraints, read_constraints
-from vedette.monitor.folding import Facts
-from vedette.monitor.segment_baselines import SegmentBaseline, segment_baseline
-from vedette.monitor.segments import OTHER
-from vedette.monitor.tabulation import column_names, cut_columns
+from vedette.entities.monitors import CONSTRAINTS_FILE, PROFILE_FILE, Baseline
+from vedette.monitor.reference_data.constraints import Constraints, read_constraints
+from vedette.monitor.reference_data.segment_baselines import SegmentBaseline, segment_baseline
+from vedette.monitor.traffic.folding import Facts
+from vedette.monitor.traffic.segments import OTHER
+from vedette.monitor.traffic.tabulation import column_names, cut_columns
 from vedette.ports.baselines import Baselines
 from vedette.ports.monitors import MonitorStore
 from vedette.profiles import Layout, Profile

@@ -13,13 +13,13 @@ from typing import Any, TypeVar
 
 from vedette.chassis.auth import Action
 from vedette.chassis.rpc import Rpc, RpcService
-from vedette.core.alerts import AlertState, DeliveryState
 from vedette.core.errors import InvalidArgument, TooLarge
-from vedette.core.monitors import ExecutionStatus, MonitorStatus
+from vedette.entities.alerts import AlertState, DeliveryState
+from vedette.entities.monitors import ExecutionStatus, MonitorStatus
 from vedette.monitor.desk import Desk
 from vedette.monitor.documents import MAX_LABEL_BYTES, Violation, WebhookCreate
-from vedette.monitor.measurement import Measurement
 from vedette.monitor.messages import monitor_from, to_message
+from vedette.monitor.reference_data.measurement import Measurement
 from vedette.proto.monitor.v1 import monitor_pb2 as pb
 
 SERVICE = "vedette.proto.monitor.v1.MonitorService"

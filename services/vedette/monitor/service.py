@@ -11,32 +11,32 @@ from typing import Any
 from vedette import __version__
 from vedette.chassis.chores import kept_alive
 from vedette.chassis.service import Service
-from vedette.core.alerts import Notification
 from vedette.core.clock import Clock
 from vedette.core.metrics import Metrics
-from vedette.core.monitors import Execution, Monitor
 from vedette.core.ports import EventStream, Registry
+from vedette.entities.alerts import Notification
+from vedette.entities.monitors import Execution, Monitor
 from vedette.monitor import rpc
-from vedette.monitor.addresses import AddressGuard
-from vedette.monitor.alert_list import Alerts
-from vedette.monitor.alert_upkeep import AlertUpkeep
-from vedette.monitor.announcements import AnnouncementReader
-from vedette.monitor.archive import Archive, ArchiveSettings
-from vedette.monitor.baselines import Baselines
+from vedette.monitor.alerting.addresses import AddressGuard
+from vedette.monitor.alerting.alert_list import Alerts
+from vedette.monitor.alerting.alert_upkeep import AlertUpkeep
+from vedette.monitor.alerting.announcements import AnnouncementReader
+from vedette.monitor.alerting.receivers import Webhooks
+from vedette.monitor.alerting.webhooks import WebhookSender
 from vedette.monitor.config import MonitorSettings
 from vedette.monitor.desk import Desk, Monitors, Results
-from vedette.monitor.execution_files import ExecutionFolder
 from vedette.monitor.executions import EvaluationLimits, Executions
-from vedette.monitor.folding import FoldLimits
 from vedette.monitor.http import ACTIONS, UPLOADS, build_app
-from vedette.monitor.intake import Intake, IntakeLimits
-from vedette.monitor.labels import LabelLimits, Labels, PredictionIndex
-from vedette.monitor.publications import Publications
-from vedette.monitor.receivers import Webhooks
+from vedette.monitor.reference_data.baselines import Baselines
 from vedette.monitor.references import References
-from vedette.monitor.reports import Reports, ReportSettings
+from vedette.monitor.results.execution_files import ExecutionFolder
+from vedette.monitor.results.publications import Publications
+from vedette.monitor.results.reports import Reports, ReportSettings
+from vedette.monitor.traffic.archive import Archive, ArchiveSettings
+from vedette.monitor.traffic.folding import FoldLimits
+from vedette.monitor.traffic.intake import Intake, IntakeLimits
+from vedette.monitor.traffic.labels import LabelLimits, Labels, PredictionIndex
 from vedette.monitor.upkeep import Retention, Upkeep
-from vedette.monitor.webhooks import WebhookSender
 from vedette.ports import baselines
 from vedette.ports.monitors import MonitorStore
 

@@ -15,7 +15,7 @@ from collections.abc import Sequence
 
 import msgspec
 
-from vedette.core.monitors import CheckParameter, CheckResult, CheckSettings
+from vedette.entities.monitors import CheckParameter, CheckResult, CheckSettings
 
 BY_KIND = frozenset({"data_quality"})
 """Checks that say several things of one feature."""

@@ -11,19 +11,19 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from vedette.core.alerts import AlertState
 from vedette.core.clock import Clock
 from vedette.core.errors import VedetteError
 from vedette.core.metrics import Metrics
-from vedette.core.monitors import Monitor, MonitorStatus
 from vedette.core.ports import EventStream
-from vedette.monitor.alert_upkeep import AlertUpkeep
+from vedette.entities.alerts import AlertState
+from vedette.entities.monitors import Monitor, MonitorStatus
+from vedette.monitor.alerting.alert_upkeep import AlertUpkeep
+from vedette.monitor.alerting.lapses import Standing, lapse
 from vedette.monitor.desk import Monitors
-from vedette.monitor.intake import GROUP, TOPIC, all_monitors
-from vedette.monitor.labels import Labels, PredictionIndex
-from vedette.monitor.lapses import Standing, lapse
 from vedette.monitor.references import References
-from vedette.monitor.windows import check_pace
+from vedette.monitor.traffic.intake import GROUP, TOPIC, all_monitors
+from vedette.monitor.traffic.labels import Labels, PredictionIndex
+from vedette.monitor.traffic.windows import check_pace
 from vedette.ports.monitors import MonitorStore, MonitorTransaction
 
 log = logging.getLogger(__name__)

@@ -5,7 +5,7 @@ Rule: whatever goes in, one printable line of bounded length comes out.
 
 from __future__ import annotations
 
-from vedette.core.monitors import CheckResult
+from vedette.entities.monitors import CheckResult
 
 _MOST = 500
 

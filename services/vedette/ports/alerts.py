@@ -10,7 +10,7 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import Literal, Protocol
 
-from vedette.core.alerts import Alert, AlertState, DeliveryState, Notification, Silence, Webhook
+from vedette.entities.alerts import Alert, AlertState, DeliveryState, Notification, Silence, Webhook
 
 
 @dataclass(frozen=True, slots=True)

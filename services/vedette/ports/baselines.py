@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from typing import Protocol
 
 from vedette.core.models import ModelVersion
-from vedette.core.monitors import CONSTRAINTS_FILE, PROFILE_FILE, STATISTICS_FILE, Baseline
+from vedette.entities.monitors import CONSTRAINTS_FILE, PROFILE_FILE, STATISTICS_FILE, Baseline
 
 QUALITY_STATISTICS_FILE = "model_quality_statistics.json"
 QUALITY_CONSTRAINTS_FILE = "model_quality_constraints.json"

@@ -19,8 +19,8 @@ from vedette.core.models import (
     ModelVersion,
     Upload,
 )
-from vedette.core.monitors import Baseline
 from vedette.core.ports import Change, Deployment, ReplicaReport
+from vedette.entities.monitors import Baseline
 
 
 @dataclass(frozen=True, slots=True)

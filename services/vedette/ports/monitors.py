@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Literal, Protocol
 
 from vedette.core.events import Topic
-from vedette.core.monitors import Execution, ExecutionStatus, Monitor
+from vedette.entities.monitors import Execution, ExecutionStatus, Monitor
 from vedette.ports.alerts import AlertLedger
 
 NoteKind = Literal["deployment", "baseline", "endpoint", "series", "producer", "consumer"]

@@ -19,7 +19,7 @@ from vedette.codec.checks import check_json
 from vedette.core.clock import Clock
 from vedette.core.errors import Conflict, InvalidArgument, NotFound, Overloaded, TooLarge, Unavailable, VedetteError
 from vedette.core.models import ArtifactFile, Upload, check_name, manifest_digest
-from vedette.core.monitors import CONSTRAINTS_FILE, PROFILE_FILE, STATISTICS_FILE, Baseline
+from vedette.entities.monitors import CONSTRAINTS_FILE, PROFILE_FILE, STATISTICS_FILE, Baseline
 from vedette.ports.artifacts import ArtifactStore
 from vedette.ports.baselines import (
     ANALYSIS_FILE,

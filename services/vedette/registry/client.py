@@ -16,8 +16,8 @@ import grpc
 
 from vedette.core.errors import DataLoss, NotFound, Unavailable, Unimplemented, VedetteError, error_from_code
 from vedette.core.models import ArtifactFile, ModelVersion, manifest_digest
-from vedette.core.monitors import Baseline
 from vedette.core.ports import Change, Deployment, ReplicaReport, RepositoryEntry, Synced
+from vedette.entities.monitors import Baseline
 from vedette.proto.registry.v1 import registry_pb2 as pb
 from vedette.proto.registry.v1.registry_pb2_grpc import RegistryServiceStub
 from vedette.registry.messages import from_message, to_message

@@ -30,7 +30,7 @@ from vedette.core.models import (
     ModelVersion,
     check_name,
 )
-from vedette.core.monitors import Baseline
+from vedette.entities.monitors import Baseline
 from vedette.registry.baselines import MAX_CONSTRAINTS_BYTES, BaselineDraft
 from vedette.registry.deployments import Listing
 from vedette.registry.desk import Desk

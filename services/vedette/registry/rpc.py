@@ -15,8 +15,8 @@ from vedette.chassis.auth import Action
 from vedette.chassis.rpc import Kind, Rpc, RpcService
 from vedette.core.errors import InvalidArgument, TooLarge
 from vedette.core.models import ApprovalStatus, EndpointStatus
-from vedette.core.monitors import CONSTRAINTS_FILE
 from vedette.core.ports import Change, ReplicaReport
+from vedette.entities.monitors import CONSTRAINTS_FILE
 from vedette.ports.baselines import FILES, MEASURED_FILES
 from vedette.proto.registry.v1 import registry_pb2 as pb
 from vedette.registry.baselines import BaselineDraft

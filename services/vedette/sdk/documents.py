@@ -12,8 +12,8 @@ from typing import Any, Literal, TypeVar
 
 import msgspec
 
-from vedette.core.alerts import Webhook
 from vedette.core.errors import Internal, InvalidArgument
+from vedette.entities.alerts import Webhook
 
 Document = TypeVar("Document")
 

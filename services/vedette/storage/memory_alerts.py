@@ -11,8 +11,8 @@ from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
-from vedette.core.alerts import Alert, AlertState, DeliveryState, Notification, Silence, Webhook
 from vedette.core.errors import AlreadyExists, NotFound
+from vedette.entities.alerts import Alert, AlertState, DeliveryState, Notification, Silence, Webhook
 from vedette.ports.alerts import AlertGroup, Bulletin, Outgoing, Secret
 from vedette.storage.paging import Listing
 from vedette.storage.records import document

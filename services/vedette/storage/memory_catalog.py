@@ -24,8 +24,8 @@ from vedette.core.models import (
     ModelVersion,
     Upload,
 )
-from vedette.core.monitors import Baseline
 from vedette.core.ports import Change, Deployment, ReplicaReport
+from vedette.entities.monitors import Baseline
 from vedette.ports.catalog import ChangeLog
 from vedette.storage.bell import ChangeBell
 from vedette.storage.paging import Listing

@@ -14,7 +14,7 @@ from typing import Any
 
 from vedette.core.errors import AlreadyExists, NotFound, Unavailable
 from vedette.core.events import Topic
-from vedette.core.monitors import Execution, ExecutionStatus, Monitor
+from vedette.entities.monitors import Execution, ExecutionStatus, Monitor
 from vedette.ports.alerts import AlertLedger
 from vedette.ports.monitors import Label, NoteKind, PredictionBlock, WindowKey, WindowState
 from vedette.storage.memory_alerts import MemoryAlertLedger

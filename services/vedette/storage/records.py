@@ -22,8 +22,8 @@ from vedette.core.models import (
     ModelVersion,
     Upload,
 )
-from vedette.core.monitors import Baseline
 from vedette.core.ports import Change, Deployment, ReplicaReport
+from vedette.entities.monitors import Baseline
 
 T = TypeVar("T")
 Values = dict[str, Any]

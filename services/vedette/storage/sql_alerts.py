@@ -11,8 +11,8 @@ from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, Table, and_, delete, exists, func, insert, select, update
 
-from vedette.core.alerts import Alert, AlertState, DeliveryState, Notification, Silence, Webhook
 from vedette.core.errors import AlreadyExists, NotFound
+from vedette.entities.alerts import Alert, AlertState, DeliveryState, Notification, Silence, Webhook
 from vedette.ports.alerts import AlertGroup, Bulletin, Outgoing, Secret
 from vedette.storage.alert_tables import alert_groups, alerts, outbox, silences, webhook_secrets, webhooks
 from vedette.storage.paging import Listing

@@ -15,7 +15,7 @@ from sqlalchemy import ColumnElement, Connection, Table, and_, delete, exists, f
 
 from vedette.core.errors import AlreadyExists, NotFound
 from vedette.core.events import Topic
-from vedette.core.monitors import Execution, ExecutionStatus, Monitor
+from vedette.entities.monitors import Execution, ExecutionStatus, Monitor
 from vedette.ports.monitors import Label, NoteKind, PredictionBlock, WindowKey, WindowState
 from vedette.storage import window_records as rows
 from vedette.storage.database import BUSY_TIMEOUT_S, Database

@@ -21,8 +21,8 @@ from vedette.core.models import (
     ModelVersion,
     Upload,
 )
-from vedette.core.monitors import Baseline
 from vedette.core.ports import Change, ReplicaReport
+from vedette.entities.monitors import Baseline
 from vedette.ports.catalog import ChangeLog
 from vedette.storage import records
 from vedette.storage.paging import Listing

@@ -13,8 +13,8 @@ from sqlalchemy.sql.elements import ColumnElement
 
 from vedette.core.errors import AlreadyExists, Conflict, NotFound
 from vedette.core.models import Endpoint, Generation, Model, ModelVersion, Upload
-from vedette.core.monitors import Baseline
 from vedette.core.ports import Deployment, ReplicaReport
+from vedette.entities.monitors import Baseline
 from vedette.storage import records
 from vedette.storage.sql_snapshot import SqlSnapshot
 from vedette.storage.tables import (

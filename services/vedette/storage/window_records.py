@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-from vedette.core.monitors import Execution
+from vedette.entities.monitors import Execution
 from vedette.ports.monitors import PredictionBlock, WindowKey, WindowState
 from vedette.storage.records import Row, Values, document, parse
 

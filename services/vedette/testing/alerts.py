@@ -12,8 +12,8 @@ from typing import Protocol
 
 import pytest
 
-from vedette.core.alerts import Alert, AlertState, DeliveryState, Notification, Silence, Webhook
 from vedette.core.errors import AlreadyExists, InvalidArgument, NotFound
+from vedette.entities.alerts import Alert, AlertState, DeliveryState, Notification, Silence, Webhook
 from vedette.ports.alerts import AlertGroup, AlertTransaction, Bulletin, Datapoint, Outgoing, Secret, Told
 
 

@@ -12,7 +12,7 @@ import pytest
 
 from vedette.core.errors import Conflict, InvalidArgument, NotFound
 from vedette.core.models import manifest_digest
-from vedette.core.monitors import CONSTRAINTS_FILE, PROFILE_FILE, STATISTICS_FILE
+from vedette.entities.monitors import CONSTRAINTS_FILE, PROFILE_FILE, STATISTICS_FILE
 from vedette.ports.baselines import ANALYSIS_FILE, QUALITY_CONSTRAINTS_FILE, QUALITY_STATISTICS_FILE, Baselines
 
 

@@ -13,7 +13,7 @@ from dataclasses import replace
 import pytest
 
 from vedette.core.errors import AlreadyExists, InvalidArgument, NotFound, Unavailable
-from vedette.core.monitors import CheckResult, CheckSettings, Execution, ExecutionStatus, Monitor
+from vedette.entities.monitors import CheckResult, CheckSettings, Execution, ExecutionStatus, Monitor
 from vedette.ports.monitors import Label, MonitorStore, MonitorTransaction, PredictionBlock, WindowKey, WindowState
 
 

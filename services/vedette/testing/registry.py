@@ -22,8 +22,8 @@ from vedette.core.models import (
     Variant,
     manifest_digest,
 )
-from vedette.core.monitors import Baseline
 from vedette.core.ports import Change, Deployment, ReplicaReport, RepositoryEntry, Synced
+from vedette.entities.monitors import Baseline
 from vedette.ports.baselines import FILES, MEASURED_FILES
 
 

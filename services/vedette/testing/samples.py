@@ -19,8 +19,8 @@ from vedette.core.models import (
     Variant,
     manifest_digest,
 )
-from vedette.core.monitors import Baseline
 from vedette.core.ports import Deployment
+from vedette.entities.monitors import Baseline
 
 
 def artifact_file(content: bytes = b"graph", *, path: str = "model.onnx") -> ArtifactFile:

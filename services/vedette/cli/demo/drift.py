@@ -24,7 +24,7 @@ from vedette.cli.demo.receiver import Arrival, Receiver
 from vedette.cli.demo.rows import Rows, load_rows, orders
 from vedette.codec.webhook_signatures import verify
 from vedette.core.errors import NotFound, Unauthenticated, Unavailable, VedetteError
-from vedette.core.monitors import CheckSettings, Monitor
+from vedette.entities.monitors import CheckSettings, Monitor
 
 if TYPE_CHECKING:
     import numpy as np

@@ -17,7 +17,7 @@ import typing
 from typing import ClassVar, Protocol, TypeGuard
 
 from vedette.core.errors import InvalidArgument
-from vedette.core.monitors import CheckParameter, CheckResult, CheckSettings
+from vedette.entities.monitors import CheckParameter, CheckResult, CheckSettings
 from vedette.monitor.evidence import Evidence
 
 MAX_TEXT = 1_000

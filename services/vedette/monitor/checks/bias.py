@@ -8,15 +8,22 @@ from dataclasses import dataclass, field
 from typing import ClassVar
 
 from vedette.core.errors import InvalidArgument, VedetteError
-from vedette.core.monitors import CheckResult
-from vedette.monitor.bias import POST_TRAINING, PRE_TRAINING, FacetTable, answers_of, table_of
-from vedette.monitor.bias_documents import ANALYSIS_DOCUMENT, FacetBias, bounded, constraint, feature_of, read_analysis
+from vedette.entities.monitors import CheckResult
 from vedette.monitor.evidence import Evidence
-from vedette.monitor.facets import Facet, expanded, parse_facets
-from vedette.monitor.outcomes import Outcomes, Roles
 from vedette.monitor.pairs import at_least
-from vedette.monitor.performance import Reading, reading_of
-from vedette.monitor.reference import reference_of, window_of
+from vedette.monitor.quality.bias import POST_TRAINING, PRE_TRAINING, FacetTable, answers_of, table_of
+from vedette.monitor.quality.bias_documents import (
+    ANALYSIS_DOCUMENT,
+    FacetBias,
+    bounded,
+    constraint,
+    feature_of,
+    read_analysis,
+)
+from vedette.monitor.quality.facets import Facet, expanded, parse_facets
+from vedette.monitor.quality.outcomes import Outcomes, Roles
+from vedette.monitor.quality.performance import Reading, reading_of
+from vedette.monitor.quality.reference import reference_of, window_of
 from vedette.monitor.wording import left_out
 
 _KIND = "bias_drift_check"

@@ -6,15 +6,15 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from vedette.core.errors import VedetteError
-from vedette.core.monitors import CheckResult
-from vedette.monitor.classification_metrics import MULTICLASS_METRICS
-from vedette.monitor.estimates import Figures, Range, compared, realized_of
+from vedette.entities.monitors import CheckResult
 from vedette.monitor.evidence import Evidence
-from vedette.monitor.expected_performance import calibrations_of, expected_metrics
-from vedette.monitor.outcomes import Roles
 from vedette.monitor.pairs import at_least
-from vedette.monitor.performance import reading_of
-from vedette.monitor.reference import reference_of, window_of
+from vedette.monitor.quality.classification_metrics import MULTICLASS_METRICS
+from vedette.monitor.quality.estimates import Figures, Range, compared, realized_of
+from vedette.monitor.quality.expected_performance import calibrations_of, expected_metrics
+from vedette.monitor.quality.outcomes import Roles
+from vedette.monitor.quality.performance import reading_of
+from vedette.monitor.quality.reference import reference_of, window_of
 from vedette.monitor.wording import left_out
 
 BINARY = ("accuracy", "auc", "f1", "precision", "recall")

@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
-from vedette.core.monitors import CheckResult
+from vedette.entities.monitors import CheckResult
 from vedette.monitor.evidence import Evidence
 from vedette.monitor.pairs import between, category_counts, pair_columns, skipped
 from vedette.monitor.significance import deequ_chi_squared

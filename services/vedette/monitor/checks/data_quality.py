@@ -7,10 +7,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
-from vedette.core.monitors import CheckResult
-from vedette.monitor.constraints import Constraints, DistributionConstraints, FeatureConstraints, MonitoringConfig
+from vedette.entities.monitors import CheckResult
 from vedette.monitor.evidence import Evidence
-from vedette.monitor.outcomes import PREDICTION, PROBABILITY
 from vedette.monitor.pairs import (
     EXCLUDED,
     MAX_NAMED,
@@ -19,6 +17,13 @@ from vedette.monitor.pairs import (
     is_excluded,
     skipped,
     values,
+)
+from vedette.monitor.quality.outcomes import PREDICTION, PROBABILITY
+from vedette.monitor.reference_data.constraints import (
+    Constraints,
+    DistributionConstraints,
+    FeatureConstraints,
+    MonitoringConfig,
 )
 from vedette.monitor.significance import deequ_chi_squared
 from vedette.profiles import ColumnProfile, distances

@@ -9,14 +9,14 @@ from typing import ClassVar
 import numpy as np
 
 from vedette.core.errors import VedetteError
-from vedette.core.monitors import CheckResult
-from vedette.monitor.estimates import Figures, Range, compared, realized_of
+from vedette.entities.monitors import CheckResult
 from vedette.monitor.evidence import Evidence
-from vedette.monitor.loss_model import expected_losses
-from vedette.monitor.outcomes import NotComparable, Outcomes, Roles, values_of
 from vedette.monitor.pairs import at_least
-from vedette.monitor.performance import Reading, reading_of
-from vedette.monitor.reference import reference_of, window_of
+from vedette.monitor.quality.estimates import Figures, Range, compared, realized_of
+from vedette.monitor.quality.loss_model import expected_losses
+from vedette.monitor.quality.outcomes import NotComparable, Outcomes, Roles, values_of
+from vedette.monitor.quality.performance import Reading, reading_of
+from vedette.monitor.quality.reference import reference_of, window_of
 from vedette.monitor.wording import left_out
 
 METRICS = ("mae", "mse", "rmse")

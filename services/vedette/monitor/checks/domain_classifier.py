@@ -9,10 +9,10 @@ from typing import ClassVar, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from vedette.core.monitors import CheckResult
-from vedette.monitor.boosting import binned_columns, boosted
+from vedette.entities.monitors import CheckResult
 from vedette.monitor.evidence import Evidence
 from vedette.monitor.pairs import at_least, between, skipped
+from vedette.monitor.quality.boosting import binned_columns, boosted
 from vedette.monitor.significance import MOST_ALIKE, Codes, Independence, alike, auc_p_value, independence, row_codes
 from vedette.profiles.hashing import mixed
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-from vedette.core.monitors import CheckResult
+from vedette.entities.monitors import CheckResult
 from vedette.monitor.evidence import Evidence
 from vedette.monitor.pairs import LARGEST, Pair, at_least, between, pair_columns, values
 from vedette.monitor.significance import (

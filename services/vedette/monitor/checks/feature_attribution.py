@@ -8,13 +8,13 @@ from typing import ClassVar, Literal
 import numpy as np
 
 from vedette.core.errors import InvalidArgument, VedetteError
-from vedette.core.monitors import CheckResult
 from vedette.core.tensors import Array
-from vedette.monitor.attribution import ANALYSIS_DOCUMENT, Attributions, Explainer, read_explanations
+from vedette.entities.monitors import CheckResult
 from vedette.monitor.evidence import Evidence
-from vedette.monitor.outcomes import PREDICTION, PROBABILITY, NotComparable, Outcomes, Predict, Roles
-from vedette.monitor.reference import features_of_reference, window_of
-from vedette.monitor.shapley import Attribution, ndcg, rows_asked
+from vedette.monitor.quality.attribution import ANALYSIS_DOCUMENT, Attributions, Explainer, read_explanations
+from vedette.monitor.quality.outcomes import PREDICTION, PROBABILITY, NotComparable, Outcomes, Predict, Roles
+from vedette.monitor.quality.reference import features_of_reference, window_of
+from vedette.monitor.quality.shapley import Attribution, ndcg, rows_asked
 from vedette.monitor.wording import left_out, readable
 
 _KIND = "feature_attribution_drift_check"

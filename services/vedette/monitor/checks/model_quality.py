@@ -8,12 +8,12 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from vedette.core.errors import VedetteError
-from vedette.core.monitors import CheckResult
+from vedette.entities.monitors import CheckResult
 from vedette.monitor.evidence import Evidence
-from vedette.monitor.outcomes import NotComparable, Outcomes, Roles
 from vedette.monitor.pairs import at_least
-from vedette.monitor.performance import Performance, Reading, reading_of
-from vedette.monitor.quality_documents import (
+from vedette.monitor.quality.outcomes import NotComparable, Outcomes, Roles
+from vedette.monitor.quality.performance import Performance, Reading, reading_of
+from vedette.monitor.quality.quality_documents import (
     CONSTRAINTS_DOCUMENT,
     STATISTICS_DOCUMENT,
     QualityConstraint,
@@ -21,7 +21,7 @@ from vedette.monitor.quality_documents import (
     read_constraints,
     suggest,
 )
-from vedette.monitor.reference import reference_of
+from vedette.monitor.quality.reference import reference_of
 from vedette.monitor.wording import left_out, readable
 
 

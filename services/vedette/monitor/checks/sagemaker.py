@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
-from vedette.core.monitors import CheckResult
+from vedette.entities.monitors import CheckResult
 from vedette.monitor.evidence import Evidence
 from vedette.monitor.pairs import Distance, Limit, at_least, by_category, compare, values
 from vedette.profiles import ColumnProfile, distances

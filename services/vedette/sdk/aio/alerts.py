@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from urllib.parse import quote
 
-from vedette.core.alerts import Alert, AlertState, Silence
 from vedette.core.models import check_name
+from vedette.entities.alerts import Alert, AlertState, Silence
 from vedette.sdk.aio.connection import AsyncConnection, Call
 from vedette.sdk.aio.exchange import change
 from vedette.sdk.aio.pages import walk

@@ -12,7 +12,7 @@ from urllib.parse import quote
 
 from vedette.core.errors import InvalidArgument
 from vedette.core.models import check_name
-from vedette.core.monitors import CONSTRAINTS_FILE, STATISTICS_FILE, Baseline
+from vedette.entities.monitors import CONSTRAINTS_FILE, STATISTICS_FILE, Baseline
 from vedette.sdk.aio.connection import AsyncConnection, Call
 from vedette.sdk.aio.exchange import change, fetch
 from vedette.sdk.aio.pages import walk

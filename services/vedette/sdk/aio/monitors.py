@@ -10,7 +10,7 @@ from typing import Any
 from urllib.parse import quote
 
 from vedette.core.models import check_name
-from vedette.core.monitors import Execution, ExecutionStatus, Monitor
+from vedette.entities.monitors import Execution, ExecutionStatus, Monitor
 from vedette.sdk.aio.connection import AsyncConnection, Call
 from vedette.sdk.aio.exchange import change, fetch
 from vedette.sdk.aio.pages import walk

@@ -6,8 +6,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from urllib.parse import quote
 
-from vedette.core.alerts import Alert, AlertState, Silence
 from vedette.core.models import check_name
+from vedette.entities.alerts import Alert, AlertState, Silence
 from vedette.sdk.sync.connection import Call, Connection
 from vedette.sdk.sync.exchange import change
 from vedette.sdk.sync.pages import walk

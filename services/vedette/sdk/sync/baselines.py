@@ -13,7 +13,7 @@ from urllib.parse import quote
 
 from vedette.core.errors import InvalidArgument
 from vedette.core.models import check_name
-from vedette.core.monitors import CONSTRAINTS_FILE, STATISTICS_FILE, Baseline
+from vedette.entities.monitors import CONSTRAINTS_FILE, STATISTICS_FILE, Baseline
 from vedette.sdk.datasets import Dataset, dataset_of
 from vedette.sdk.documents import encode, plain, read
 from vedette.sdk.sync.connection import Call, Connection

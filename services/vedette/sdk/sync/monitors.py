@@ -11,7 +11,7 @@ from typing import Any
 from urllib.parse import quote
 
 from vedette.core.models import check_name
-from vedette.core.monitors import Execution, ExecutionStatus, Monitor
+from vedette.entities.monitors import Execution, ExecutionStatus, Monitor
 from vedette.sdk.documents import Violation, ground_truth_lines, plain, read
 from vedette.sdk.sync.connection import Call, Connection
 from vedette.sdk.sync.exchange import change, fetch

@@ -6,8 +6,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from urllib.parse import quote
 
-from vedette.core.alerts import DeliveryState, Notification, Webhook, WebhookFormat
 from vedette.core.models import check_name
+from vedette.entities.alerts import DeliveryState, Notification, Webhook, WebhookFormat
 from vedette.sdk.documents import NewSecret
 from vedette.sdk.sync.connection import Call, Connection
 from vedette.sdk.sync.exchange import change, fetch

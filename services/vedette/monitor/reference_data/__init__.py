@@ -1,0 +1,1 @@
+"""Reference data: files read without trust, and the baselines that are made of them."""
