@@ -31,9 +31,9 @@ from rich.console import Console
 from rich.table import Table
 
 import vedette
-from loadtests import generators, reference_model, targets
+from loadtests import generators, messages, reference_model, targets
 from loadtests.generators import BrokenRun
-from loadtests.run import RESULTS, expected, json_request, machine, pin
+from loadtests.machine import RESULTS, facts, pin
 from loadtests.targets import Target
 from vedette.codec.captures import decode_captures
 from vedette.core.ports import EventStream
@@ -136,18 +136,10 @@ def load(target: Target, endpoint: str, seconds: int, processes: list[psutil.Pro
     """Load an endpoint with V2 JSON, one row a request."""
     url = f"http://127.0.0.1:{target.http_port}/v2/models/{endpoint}/infer"
     before, used = answered(target, endpoint), cpu_s(processes)
-    figures = generators.wrk(url, json_request(), headers={"content-type": "application/json"},
-                             connections=CONNECTIONS, seconds=seconds, cpu=pin(0))  # fmt: skip
+    message = messages.json_message("reference")
+    figures = generators.wrk(url, message, connections=CONNECTIONS, seconds=seconds, cpu=pin(0))
     used, count = cpu_s(processes) - used, answered(target, endpoint) - before
     return Run(figures.requests_per_s, figures.p50_ms, figures.p99_ms, used / count * 1e6)
-
-
-def check(target: Target, endpoint: str) -> None:
-    """One request whose answer must be the model's."""
-    (output,) = targets.call("POST", f"http://127.0.0.1:{target.http_port}/v2/models/{endpoint}/infer",
-                             json_request())["outputs"]  # fmt: skip
-    if not np.allclose(np.array(output["data"]), expected().ravel(), rtol=0, atol=1e-6):
-        raise BrokenRun(f"a wrong answer: {output}")
 
 
 def deploy(target: Target) -> None:
@@ -168,7 +160,9 @@ def measure(rounds: int, seconds: int) -> tuple[dict[str, list[Run]], dict[str, 
         server = psutil.Process(target.pid)
         for number in range(rounds + 1):
             for way, endpoint in WAYS.items():
-                check(target, endpoint)
+                messages.check_http(
+                    f"http://127.0.0.1:{target.http_port}/v2/models/{endpoint}/infer", "reference", "json"
+                )
                 os.kill(monitor.pid, signal.SIGCONT if "monitor" in way else signal.SIGSTOP)
                 if "monitor" in way:
                     caught_up(target.data_dir / "stream")
@@ -248,7 +242,7 @@ def main() -> None:
     rows = rows_of(runs)
     Console(width=None if sys.stdout.isatty() else 120).print(table(rows), f"captures: {outcomes}")
     if arguments.save:
-        document = {"at": datetime.now(UTC).isoformat(timespec="seconds"), "machine": machine(), "captures": outcomes}
+        document = {"at": datetime.now(UTC).isoformat(timespec="seconds"), "machine": facts(), "captures": outcomes}
         text = json.dumps({**document, "rows": [asdict(row) for row in rows]}, indent=1)
         (RESULTS / f"{arguments.save}.json").write_text(text + "\n")
 

@@ -14,6 +14,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 UNITS_S = {"us": 1e-6, "ms": 1e-3, "s": 1.0}
+FRAME_BYTES = 5
+"""What gRPC puts before a message."""
+GRACE_S = 60
+"""How long a generator may take to connect, drain and report."""
 
 
 class BrokenRun(Exception):
@@ -44,15 +48,32 @@ def _milliseconds(text: str) -> float:
     return float(match[1]) * UNITS_S[match[2]] * 1e3
 
 
-def wrk(url: str, body: bytes, *, headers: dict[str, str], connections: int, seconds: int, cpu: list[str]) -> Figures:
-    """POST `body` to `url` over `connections` keep-alive connections, one thread, closed loop."""
-    lines = ['wrk.method = "POST"', f"wrk.body = {_lua_string(body)}"]
-    lines += [f'wrk.headers["{name}"] = "{value}"' for name, value in headers.items()]
+@dataclass(frozen=True, slots=True)
+class Message:
+    """A body and the headers that go with it."""
+
+    body: bytes
+    headers: dict[str, str]
+
+
+def wrk(url: str, message: Message, *, connections: int, seconds: int, cpu: list[str]) -> Figures:
+    """POST the message to `url` over `connections` keep-alive connections, one thread, closed loop."""
+    lines = ['wrk.method = "POST"', f"wrk.body = {_lua_string(message.body)}"]
+    lines += [f'wrk.headers["{name}"] = "{value}"' for name, value in message.headers.items()]
     with tempfile.NamedTemporaryFile("w", suffix=".lua") as script:
         script.write("\n".join(lines))
         script.flush()
         command = [*cpu, "wrk", "-t1", f"-c{connections}", f"-d{seconds}s", "--latency", "-s", script.name, url]
-        output = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+        output = _run(command, seconds)
+    return parse_wrk(output)
+
+
+def parse_wrk(output: str) -> Figures:
+    """The figures of a report.
+
+    Raises:
+        BrokenRun: an answer was an error, or the report says nothing.
+    """
     if "Non-2xx" in output or "Socket errors" in output:
         raise BrokenRun(output)
     rate = re.search(r"Requests/sec:\s+([\d.]+)", output)
@@ -60,6 +81,16 @@ def wrk(url: str, body: bytes, *, headers: dict[str, str], connections: int, sec
     if rate is None or p50 is None or p99 is None:
         raise BrokenRun(output)
     return Figures(float(rate[1]), _milliseconds(p50[1]), _milliseconds(p99[1]))
+
+
+def _run(command: list[str], seconds: int) -> str:
+    """The report of a generator that ends by itself."""
+    try:
+        return subprocess.run(command, check=True, capture_output=True, text=True, timeout=seconds + GRACE_S).stdout
+    except subprocess.TimeoutExpired as error:
+        raise BrokenRun(f"no end after {seconds} s and {GRACE_S} s more") from error
+    except subprocess.CalledProcessError as error:
+        raise BrokenRun((error.stderr or error.stdout)[-300:]) from error
 
 
 def _lua_string(body: bytes) -> str:
@@ -79,14 +110,25 @@ def h2load(
         data.write_bytes(frame)
         command = [*cpu, "h2load", "-c1", f"-m{streams}", f"-D{seconds}", "-t1", f"-d{data}", f"--log-file={log}"]
         command += ["-H", "content-type: application/grpc", "-H", "te: trailers", f"http://127.0.0.1:{port}{path}"]
-        output = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+        output = _run(command, seconds)
         latencies_us = sorted(int(line.split("\t")[2]) for line in log.read_text().splitlines())
+    done = parse_h2load(output, len(answer))
+    p50, p99 = (latencies_us[int(len(latencies_us) * share)] / 1e3 for share in (0.50, 0.99))
+    return Figures(done / seconds, p50, p99)
+
+
+def parse_h2load(output: str, answer_bytes: int) -> int:
+    """How many calls were answered, each with a message of `answer_bytes`.
+
+    Raises:
+        BrokenRun: fewer bytes of data came than that many right answers have: some were errors.
+    """
     counts = re.search(r"(\d+) succeeded, (\d+) failed, (\d+) errored, (\d+) timeout", output)
     received = re.search(r"\((\d+)\) data", output)
     if counts is None or received is None or any(int(n) for n in counts.groups()[1:]):
         raise BrokenRun(output)
     done = int(counts[1])
-    if done == 0 or int(received[1]) < done * (len(answer) + 5):
-        raise BrokenRun(f"{received[1]} bytes of data for {done} answers of {len(answer) + 5} bytes: some were errors")
-    p50, p99 = (latencies_us[int(len(latencies_us) * share)] / 1e3 for share in (0.50, 0.99))
-    return Figures(done / seconds, p50, p99)
+    frame = answer_bytes + FRAME_BYTES
+    if done == 0 or int(received[1]) < done * frame:
+        raise BrokenRun(f"{received[1]} bytes of data for {done} answers of {frame} bytes: some were errors")
+    return done

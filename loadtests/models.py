@@ -17,6 +17,8 @@ import onnxruntime
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
+from loadtests import reference_model
+
 SHAPES: dict[str, tuple[int, ...]] = {"reference": (30,), "tree": (30,), "mlp": (784,), "cnn": (1, 28, 28)}
 """What follows the rows in the shape of `x`."""
 
@@ -56,7 +58,7 @@ def expected(name: str) -> NDArray[np.float32]:
 
 
 def _reference() -> onnx.ModelProto:
-    return _dense("reference", (30, 64, 2), seed=7)
+    return _renamed(onnx.load_from_string(reference_model.build()), "reference")
 
 
 def _mlp() -> onnx.ModelProto:
@@ -123,11 +125,11 @@ def _tree() -> onnx.ModelProto:
     labels = (rows[:, :5].sum(axis=1) + rows[:, 5] * rows[:, 6] > 0).astype(int)
     trained = GradientBoostingClassifier(n_estimators=100, max_depth=3, random_state=0).fit(rows, labels)
     model = to_onnx(trained, rows[:1], options={"zipmap": False}, target_opset={"": 17, "ai.onnx.ml": 3})
-    return _renamed(model)
+    return _renamed(model, "tree")
 
 
-def _renamed(model: onnx.ModelProto) -> onnx.ModelProto:
-    """The converter's graph with input `x` and its last output alone, as `y`."""
+def _renamed(model: onnx.ModelProto, name: str) -> onnx.ModelProto:
+    """The graph with its input as `x` and its last output, of two classes, alone as `y`."""
     graph = model.graph
     names = {graph.input[0].name: "x", graph.output[-1].name: "y"}
     for node in graph.node:
@@ -135,8 +137,8 @@ def _renamed(model: onnx.ModelProto) -> onnx.ModelProto:
         node.output[:] = [names.get(name, name) for name in node.output]
     made = helper.make_graph(
         graph.node,
-        "tree",
-        [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["rows", *SHAPES["tree"]])],
+        name,
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["rows", *SHAPES[name]])],
         [helper.make_tensor_value_info("y", TensorProto.FLOAT, ["rows", 2])],
         graph.initializer,
     )

@@ -28,7 +28,7 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from loadtests.run import RESULTS, machine
+from loadtests.machine import RESULTS, facts
 from vedette.entities.monitors import CheckSettings
 from vedette.monitor.checks import make_check
 from vedette.monitor.evidence import Evidence
@@ -251,7 +251,7 @@ def main() -> None:
         table.add_row(row.what, f"{row.seconds:.3f}" if row.seconds >= 0.0005 else f"{row.seconds:.6f}", row.note)
     Console(width=None if sys.stdout.isatty() else 150).print(table)
     if arguments.save:
-        document = {"at": datetime.now(UTC).isoformat(timespec="seconds"), "machine": machine()}
+        document = {"at": datetime.now(UTC).isoformat(timespec="seconds"), "machine": facts()}
         text = json.dumps({**document, "rows": [asdict(row) for row in rows]}, indent=1)
         (RESULTS / f"{arguments.save}.json").write_text(text + "\n")
 

@@ -24,7 +24,7 @@ import psutil
 from rich.console import Console
 from rich.table import Table
 
-from loadtests.run import RESULTS, machine
+from loadtests.machine import RESULTS, facts
 
 PROGRAMS = {
     "python -c pass": ["-c", "pass"],
@@ -118,7 +118,7 @@ def main() -> None:
         table.add_row(row.what, f"{row.seconds:.3f}", f"{row.rss_mb:.0f}" if row.rss_mb else "")
     Console(width=None if sys.stdout.isatty() else 110).print(table)
     if arguments.save:
-        document = {"at": datetime.now(UTC).isoformat(timespec="seconds"), "machine": machine()}
+        document = {"at": datetime.now(UTC).isoformat(timespec="seconds"), "machine": facts()}
         text = json.dumps({**document, "rows": [asdict(row) for row in rows]}, indent=1)
         (RESULTS / f"{arguments.save}.json").write_text(text + "\n")
 

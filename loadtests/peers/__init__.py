@@ -34,12 +34,16 @@ class Peer:
     models: tuple[str, ...] = ("reference", "tree", "mlp", "cnn")
     command: tuple[str, ...] = SERVER
     """`{python}` is that of its environment, `{folder}` its own, `{models}` the one of the ONNX files,
-    `{threads}` what ONNX Runtime may use inside an operator."""
+    `{threads}` what ONNX Runtime may use inside an operator, `{metrics_port}` one port more."""
     infer_path: str = "/v2/models/{model}/infer"
     """Of JSON and binary."""
     ready_path: str = "/v2/health/ready"
     """Answers 200 when every model serves."""
     env: tuple[tuple[str, str], ...] = ()
+    metrics_path: str = "/metrics"
+    """On the HTTP port, or on `{metrics_port}` when the command names that."""
+    failures: str = ""
+    """A pattern that the metrics' lines of failed requests begin with; they must stay at zero. Empty: it has none."""
     note: str = ""
     """Settings, the docs that advise them, and processes beyond the serving one; shown with the saved result."""
 
@@ -48,10 +52,12 @@ class Peer:
         """Where its files are."""
         return FOLDER / self.folder
 
-    def line(self, *, python: Path, models: Path, http_port: int, grpc_port: int, threads: int) -> list[str]:
+    def line(
+        self, *, python: Path, models: Path, http_port: int, grpc_port: int, metrics_port: int, threads: int
+    ) -> list[str]:
         """The command that starts it."""
         facts = {"python": python, "folder": self.home, "models": models, "http_port": http_port,
-                 "grpc_port": grpc_port, "threads": threads}  # fmt: skip
+                 "grpc_port": grpc_port, "metrics_port": metrics_port, "threads": threads}  # fmt: skip
         return [part.format_map(facts) for part in self.command]
 
 
