@@ -65,5 +65,5 @@ $(VENV)/.suite: pyproject.toml | $(VENV)/bin/python
 
 $(VENV)/.dev: pyproject.toml | $(VENV)/bin/python
 	@echo "Installing vedette with what its tests need"
-	@$(PIP) install --editable '.[all,postgres,s3,otel]' --group lint --group test --group bench
+	@$(PIP) install --editable '.[all,postgres,s3,otel,fast]' --group lint --group test --group bench
 	@touch $@ $(VENV)/.suite

@@ -1,4 +1,4 @@
-"""The gRPC adapter driven by real channels: errors, limits, health, and reflection as a stranger uses it."""
+"""Both gRPC adapters driven by real channels: errors, limits, health, and reflection as a stranger uses it."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 
 from vedette.chassis.config import ConfigurationError
+from vedette.chassis.grpc_fast import FastGrpcServer
 from vedette.chassis.grpc_server import GrpcServer
 from vedette.chassis.logs import REQUEST_ID, TRACE_ID
 from vedette.chassis.rpc import Rpc, RpcService
@@ -83,6 +84,19 @@ class Toy:
         return RpcService(WIRE_NAME, methods, reflect_as="toys")
 
 
+Server = GrpcServer | FastGrpcServer
+Transport = type[GrpcServer] | type[FastGrpcServer]
+
+
+@pytest.fixture(params=[GrpcServer, FastGrpcServer], ids=["grpcio", "fast"])
+def transport(request: pytest.FixtureRequest) -> Transport:
+    """Each test runs once on each transport."""
+    chosen: Transport = request.param
+    if chosen is FastGrpcServer:
+        pytest.importorskip("pygrpc_native", reason="the extra `fast` is not installed")
+    return chosen
+
+
 @pytest.fixture
 async def toy() -> Toy:
     return Toy()
@@ -90,14 +104,15 @@ async def toy() -> Toy:
 
 @contextlib.asynccontextmanager
 async def serving(
-    toy: Toy, metrics: CellMetrics | None = None, tracer: Tracer | None = None
-) -> AsyncIterator[tuple[grpc.aio.Channel, GrpcServer]]:
-    server = GrpcServer(
+    transport: Transport, toy: Toy, metrics: CellMetrics | None = None, tracer: Tracer | None = None, **limits: int
+) -> AsyncIterator[tuple[grpc.aio.Channel, Server]]:
+    server = transport(
         (toy.table(),),
         service="test",
         metrics=metrics or CellMetrics.alone(),
         max_message_bytes=LIMIT,
         tracer=tracer,
+        **limits,
     )
     await server.start("127.0.0.1:0")
     channel = grpc.aio.insecure_channel(f"127.0.0.1:{server.port}")
@@ -109,8 +124,8 @@ async def serving(
 
 
 @pytest.fixture
-async def channel(toy: Toy) -> AsyncIterator[grpc.aio.Channel]:
-    async with serving(toy) as (found, _):
+async def channel(transport: Transport, toy: Toy) -> AsyncIterator[grpc.aio.Channel]:
+    async with serving(transport, toy) as (found, _):
         yield found
 
 
@@ -235,9 +250,9 @@ async def test_deadline_of_the_caller(channel: grpc.aio.Channel, toy: Toy) -> No
     await asyncio.wait_for(toy.cancelled.wait(), 5)
 
 
-async def test_health_follows_readiness(toy: Toy) -> None:
+async def test_health_follows_readiness(transport: Transport, toy: Toy) -> None:
     """Health speaks for the process and each service, and follows what it is told."""
-    async with serving(toy) as (channel, server):
+    async with serving(transport, toy) as (channel, server):
         check = health_pb2_grpc.HealthStub(channel).Check
         assert (await failure(check(Ask(service=WIRE_NAME)))).code() is grpc.StatusCode.NOT_FOUND
         for serving_now, status in ((True, 1), (False, 2)):
@@ -245,10 +260,10 @@ async def test_health_follows_readiness(toy: Toy) -> None:
             assert [(await check(Ask(service=name))).status for name in ("", WIRE_NAME)] == [status, status]
 
 
-async def test_calls_are_counted_by_code(toy: Toy) -> None:
+async def test_calls_are_counted_by_code(transport: Transport, toy: Toy) -> None:
     """Every call counts once under OK or its code."""
     metrics = CellMetrics.alone()
-    async with serving(toy, metrics) as (channel, _):
+    async with serving(transport, toy, metrics) as (channel, _):
         await method(channel, "One")(Ask())
         await _drain(method(channel, "Many", "unary_stream")(Ask()))
         await failure(method(channel, "One")(Ask(service="not_found")))
@@ -256,9 +271,9 @@ async def test_calls_are_counted_by_code(toy: Toy) -> None:
     assert {code: counter.cells[counter.base] for code, counter in counted.items()} == {"OK": 2, "not_found": 1}
 
 
-async def test_port_in_use(toy: Toy) -> None:
+async def test_port_in_use(transport: Transport, toy: Toy) -> None:
     """A gRPC address that cannot be bound is a configuration error."""
-    server = GrpcServer((toy.table(),), service="test", metrics=CellMetrics.alone(), max_message_bytes=LIMIT)
+    server = transport((toy.table(),), service="test", metrics=CellMetrics.alone(), max_message_bytes=LIMIT)
     with pytest.raises(ConfigurationError, match=r"cannot listen on 192\.0\.2\.1:1"):
         await server.start("192.0.2.1:1")
 

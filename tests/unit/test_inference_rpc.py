@@ -1,4 +1,4 @@
-"""The protocol's methods on a real gRPC server, over a data plane that runs no model."""
+"""The protocol's methods on real gRPC servers of both kinds, over a data plane that runs no model."""
 
 from __future__ import annotations
 
@@ -11,7 +11,9 @@ import grpc
 import numpy as np
 import pytest
 
-from vedette.chassis.grpc_server import CODE_KEY, GrpcServer
+from vedette.chassis.grpc_calls import CODE_KEY
+from vedette.chassis.grpc_fast import FastGrpcServer
+from vedette.chassis.grpc_server import GrpcServer
 from vedette.core.errors import InvalidArgument, ModelFailed, NotFound, Overloaded, Unimplemented, VedetteError
 from vedette.core.metrics import NoMetrics
 from vedette.core.models import Signature, TensorSpec
@@ -125,10 +127,22 @@ class EchoPlane:
         self.asked.append(("unload", dict(parameters)))
 
 
+Transport = type[GrpcServer] | type[FastGrpcServer]
+
+
+@pytest.fixture(params=[GrpcServer, FastGrpcServer], ids=["grpcio", "fast"])
+def transport(request: pytest.FixtureRequest) -> Transport:
+    """Each test that serves runs once on each transport."""
+    chosen: Transport = request.param
+    if chosen is FastGrpcServer:
+        pytest.importorskip("pygrpc_native", reason="the extra `fast` is not installed")
+    return chosen
+
+
 @asynccontextmanager
-async def serving(plane: EchoPlane) -> AsyncIterator[grpc.aio.Channel]:
+async def serving(transport: Transport, plane: EchoPlane) -> AsyncIterator[grpc.aio.Channel]:
     """The table on a server of its own, and a channel to it."""
-    server = GrpcServer((rpc_service(plane),), service="inference", metrics=NoMetrics(), max_message_bytes=1 << 20)
+    server = transport((rpc_service(plane),), service="inference", metrics=NoMetrics(), max_message_bytes=1 << 20)
     await server.start("127.0.0.1:0")
     try:
         async with grpc.aio.insecure_channel(f"127.0.0.1:{server.port}") as channel:
@@ -162,13 +176,13 @@ def request(model: str = "echo", **fields) -> pb.ModelInferRequest:
     return message
 
 
-async def test_an_inference_comes_back_with_id_version_and_parameters() -> None:
+async def test_an_inference_comes_back_with_id_version_and_parameters(transport: Transport) -> None:
     """What the data plane answers arrives whole, tensors as raw contents."""
     message = request(id="i-7", model_version="2")
     message.parameters["own"].double_param = 0.5
     message.parameters["big"].uint64_param = 2**64 - 1
     message.parameters["flag"].bool_param = False
-    async with serving(EchoPlane()) as channel:
+    async with serving(transport, EchoPlane()) as channel:
         answer = await method(channel, "ModelInfer")(message)
     assert (answer.model_name, answer.model_version, answer.id) == ("echo", "2", "i-7")
     assert answer.parameters == message.parameters
@@ -177,10 +191,10 @@ async def test_an_inference_comes_back_with_id_version_and_parameters() -> None:
     assert list(answer.raw_output_contents) == list(message.raw_input_contents)
 
 
-async def test_the_callers_deadline_reaches_the_data_plane() -> None:
+async def test_the_callers_deadline_reaches_the_data_plane(transport: Transport) -> None:
     """A call with a time limit carries a deadline on the monotonic clock; one without carries none."""
     plane = EchoPlane()
-    async with serving(plane) as channel:
+    async with serving(transport, plane) as channel:
         before = time.monotonic()
         await method(channel, "ModelInfer")(request(), timeout=30)
         await method(channel, "ModelInfer")(request())
@@ -191,10 +205,10 @@ async def test_the_callers_deadline_reaches_the_data_plane() -> None:
     assert free.deadline is None
 
 
-async def test_a_cancelled_call_cancels_its_inference() -> None:
+async def test_a_cancelled_call_cancels_its_inference(transport: Transport) -> None:
     """A caller who goes away stops the work."""
     plane = EchoPlane()
-    async with serving(plane) as channel:
+    async with serving(transport, plane) as channel:
         call = method(channel, "ModelInfer")(request("slow"))
         await plane.started.wait()
         call.cancel()
@@ -211,9 +225,11 @@ async def test_a_cancelled_call_cancels_its_inference() -> None:
         ("defect", grpc.StatusCode.INTERNAL, "internal"),
     ],
 )
-async def test_errors_arrive_as_statuses_with_their_code(model: str, status: grpc.StatusCode, code: str) -> None:
+async def test_errors_arrive_as_statuses_with_their_code(
+    transport: Transport, model: str, status: grpc.StatusCode, code: str
+) -> None:
     """Each error has the status of the table, its code in trailing metadata, and leaks nothing."""
-    async with serving(EchoPlane()) as channel:
+    async with serving(transport, EchoPlane()) as channel:
         with pytest.raises(grpc.aio.AioRpcError) as caught:
             await method(channel, "ModelInfer")(request(model))
     assert caught.value.code() is status
@@ -221,21 +237,21 @@ async def test_errors_arrive_as_statuses_with_their_code(model: str, status: grp
     assert "secret" not in caught.value.details()
 
 
-async def test_a_stream_answers_in_order_and_survives_a_failed_request() -> None:
+async def test_a_stream_answers_in_order_and_survives_a_failed_request(transport: Transport) -> None:
     """An error is a message of its own with the request's id; each answer says that it is final."""
     messages = [request(id="1"), request("missing", id="2"), request(id="3")]
     messages[0].parameters["triton_enable_empty_final_response"].bool_param = True
-    async with serving(EchoPlane()) as channel:
+    async with serving(transport, EchoPlane()) as channel:
         answers = [answer async for answer in stream(channel)(iter(messages))]
     assert [answer.infer_response.id for answer in answers] == ["1", "2", "3"]
     assert [answer.error_message for answer in answers] == ["", "endpoint 'missing' does not exist", ""]
     assert all(answer.infer_response.parameters["triton_final_response"].bool_param for answer in answers)
 
 
-async def test_requests_of_one_stream_run_together() -> None:
+async def test_requests_of_one_stream_run_together(transport: Transport) -> None:
     """The second request starts while the first still waits; the answers keep their order."""
     plane = EchoPlane()
-    async with serving(plane) as channel:
+    async with serving(transport, plane) as channel:
         call = stream(channel)()
         await call.write(request("slow", id="1"))
         await call.write(request(id="2"))
@@ -245,10 +261,10 @@ async def test_requests_of_one_stream_run_together() -> None:
         assert [answer.infer_response.id async for answer in call] == ["1", "2"]
 
 
-async def test_a_cancelled_stream_cancels_its_inference() -> None:
+async def test_a_cancelled_stream_cancels_its_inference(transport: Transport) -> None:
     """A caller who hangs up in the middle of a stream stops the work."""
     plane = EchoPlane()
-    async with serving(plane) as channel:
+    async with serving(transport, plane) as channel:
         call = stream(channel)(iter([request("slow")]))
         await plane.started.wait()
         call.cancel()
@@ -284,29 +300,29 @@ async def test_a_stream_holds_a_bounded_number_of_requests_and_drops_them_all() 
     assert running == ended
 
 
-async def test_errors_end_the_stream_for_clients_that_ask_for_it() -> None:
+async def test_errors_end_the_stream_for_clients_that_ask_for_it(transport: Transport) -> None:
     """With metadata triton_grpc_error the first failure is the stream's status."""
     messages = [request(id="1"), request("missing", id="2"), request(id="3")]
-    async with serving(EchoPlane()) as channel:
+    async with serving(transport, EchoPlane()) as channel:
         call = stream(channel)(iter(messages), metadata=(("triton_grpc_error", "true"),))
         with pytest.raises(grpc.aio.AioRpcError) as caught:
             [answer async for answer in call]
     assert caught.value.code() is grpc.StatusCode.NOT_FOUND
 
 
-async def test_a_defect_ends_the_stream_without_a_secret() -> None:
+async def test_a_defect_ends_the_stream_without_a_secret(transport: Transport) -> None:
     """An unknown exception in one request shows an id, never its text."""
-    async with serving(EchoPlane()) as channel:
+    async with serving(transport, EchoPlane()) as channel:
         with pytest.raises(grpc.aio.AioRpcError) as caught:
             [answer async for answer in stream(channel)(iter([request("defect")]))]
     assert caught.value.code() is grpc.StatusCode.INTERNAL
     assert "secret" not in caught.value.details()
 
 
-async def test_health_of_server_and_models() -> None:
+async def test_health_of_server_and_models(transport: Transport) -> None:
     """Live, ready with a reason, and a model that does not exist is not ready rather than an error."""
     plane = EchoPlane()
-    async with serving(plane) as channel:
+    async with serving(transport, plane) as channel:
         assert (await method(channel, "ServerLive")(pb.ServerLiveRequest())).live
         assert (await method(channel, "ServerReady")(pb.ServerReadyRequest())).ready
         plane.why = "loading"
@@ -317,9 +333,9 @@ async def test_health_of_server_and_models() -> None:
         assert not (await ready(pb.ModelReadyRequest(name="missing"))).ready
 
 
-async def test_metadata_config_and_statistics_are_rendered_whole() -> None:
+async def test_metadata_config_and_statistics_are_rendered_whole(transport: Transport) -> None:
     """Every field that the data plane knows is in the message."""
-    async with serving(EchoPlane()) as channel:
+    async with serving(transport, EchoPlane()) as channel:
         server = await method(channel, "ServerMetadata")(pb.ServerMetadataRequest())
         model = await method(channel, "ModelMetadata")(pb.ModelMetadataRequest(name="echo"))
         config = (await method(channel, "ModelConfig")(pb.ModelConfigRequest(name="echo"))).config
@@ -338,10 +354,10 @@ async def test_metadata_config_and_statistics_are_rendered_whole() -> None:
     assert stats.memory_usage[0].byte_size == 99
 
 
-async def test_the_repository_is_listed_loaded_and_unloaded() -> None:
+async def test_the_repository_is_listed_loaded_and_unloaded(transport: Transport) -> None:
     """Index with and without `ready`; load and unload reach the data plane with their parameters."""
     plane = EchoPlane()
-    async with serving(plane) as channel:
+    async with serving(transport, plane) as channel:
         index = method(channel, "RepositoryIndex")
         everything = await index(pb.RepositoryIndexRequest())
         assert [(line.name, line.state, line.reason) for line in everything.models] == [
@@ -371,21 +387,21 @@ async def test_the_repository_is_listed_loaded_and_unloaded() -> None:
         "LogSettings",
     ],
 )
-async def test_what_is_not_done_says_so(name: str) -> None:
+async def test_what_is_not_done_says_so(transport: Transport, name: str) -> None:
     """Each declared and unsupported method answers UNIMPLEMENTED in words of ours."""
-    async with serving(EchoPlane()) as channel:
+    async with serving(transport, EchoPlane()) as channel:
         with pytest.raises(grpc.aio.AioRpcError) as caught:
             await method(channel, name)(getattr(pb, f"{name}Request")())
     assert caught.value.code() is grpc.StatusCode.UNIMPLEMENTED
     assert "does not support" in caught.value.details()
 
 
-async def test_a_request_that_cannot_be_read_is_told_to_the_data_plane() -> None:
+async def test_a_request_that_cannot_be_read_is_told_to_the_data_plane(transport: Transport) -> None:
     """Which captures it: with its name, version and deadline, without tensors."""
     plane = EchoPlane()
     wrong = pb.ModelInferRequest(model_name="echo", model_version="3", raw_input_contents=[b"12345"])
     wrong.inputs.add(name="x", datatype="FP32", shape=[1, 1])
-    async with serving(plane) as channel:
+    async with serving(transport, plane) as channel:
         infer = channel.unary_unary(
             "/inference.GRPCInferenceService/ModelInfer",
             pb.ModelInferRequest.SerializeToString,

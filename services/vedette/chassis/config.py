@@ -60,6 +60,17 @@ class ServiceSettings(BaseModel):
     """One JSON object a line, or lines for people."""
     max_request_bytes: int = Field(default=64 * 1024 * 1024, ge=1024)
     """Largest request body, also after decompression, and largest gRPC message."""
+    grpc_transport: Literal["grpcio", "fast"] = "grpcio"
+    """What serves gRPC: grpcio, or pygrpc-native, which answers several times as many calls (the extra `fast`)."""
+    grpc_max_calls: int = Field(default=1024, ge=1, le=1_000_000)
+    """gRPC calls of a worker that may be open at once, streams and health checks too; one more is refused as
+    overloaded. With grpc_transport fast twice: once for calls with one answer, once for all others."""
+    grpc_max_connections: int = Field(default=0, ge=0, le=1_000_000)
+    """gRPC connections of a worker at once; one more is closed. 0: 1024 with grpcio; grpc_transport fast cannot count
+    them and refuses any other value."""
+    grpc_trusted_clients: bool = False
+    """Allow grpc_transport fast on an address beyond loopback: there a message is held and inflated in memory before
+    max_request_bytes can refuse it, so every client that reaches the port must be trusted with that."""
     max_buffered_bytes: int = Field(default=512 * 1024 * 1024, ge=1024)
     """Request bodies of a worker held in memory at once, together; one that does not fit is refused as overloaded."""
     idle_timeout_s: float = Field(default=10.0, gt=0)

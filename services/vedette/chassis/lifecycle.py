@@ -20,7 +20,8 @@ from vedette.chassis.asgi import AsgiBridge
 from vedette.chassis.auth import OWN_ACTIONS
 from vedette.chassis.config import ServiceSettings
 from vedette.chassis.declarations import check_actions
-from vedette.chassis.grpc_server import GrpcServer, own_rpcs
+from vedette.chassis.grpc_server import own_rpcs
+from vedette.chassis.grpc_transport import AnyGrpcServer, grpc_server
 from vedette.chassis.http import HttpRequest, HttpResponse, Route
 from vedette.chassis.http_server import HttpServer
 from vedette.chassis.place import Place
@@ -66,15 +67,11 @@ class Worker:
             tracer=self._tracer,
         )
         self._http = HttpServer(self._front, place.listener, idle_timeout_s=settings.idle_timeout_s)
-        self._grpc: GrpcServer | None = None
+        self._grpc: AnyGrpcServer | None = None
         if service.rpc:
-            self._grpc = GrpcServer(
-                service.rpc,
-                service=service.name,
-                metrics=metrics,
-                max_message_bytes=settings.max_request_bytes,
-                tracer=self._tracer,
-            )
+            self._grpc = grpc_server(
+                service.rpc, settings, service=service.name, metrics=metrics, tracer=self._tracer
+            )  # fmt: skip
 
     async def run(self) -> None:
         """Start, serve until SIGTERM, drain, stop. Raises what `Service.start` or the servers raise."""

@@ -1,6 +1,6 @@
 """gRPC as our services see it: tables of methods, each with its message types and its action.
 
-Rule: a handler raises `VedetteError`; `grpc_server.py` turns it into a status and trailing metadata.
+Rule: a handler raises `VedetteError`; the chassis (`grpc_calls.py`) turns it into a status and trailing metadata.
 """
 
 from __future__ import annotations
