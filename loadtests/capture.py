@@ -208,7 +208,9 @@ def rows_of(runs: dict[str, list[Run]]) -> list[Row]:
     return [
         Row(
             way,
-            *(middle(getattr(run, name) for run in own) for name in ("requests_per_s", "p50_ms", "p99_ms")),
+            requests_per_s=middle(run.requests_per_s for run in own),
+            p50_ms=middle(run.p50_ms for run in own),
+            p99_ms=middle(run.p99_ms for run in own),
             ratio=middle(mine.requests_per_s / off.requests_per_s for mine, off in zip(own, runs["off"], strict=True)),
             cpu_us=middle(run.cpu_us for run in own),
             cpu_ratio=middle(off.cpu_us / mine.cpu_us for mine, off in zip(own, runs["off"], strict=True)),

@@ -21,7 +21,7 @@ from loadtests.targets import NotStarted, Target
 PROTOCOLS = ("json", "binary", "grpc")
 IN_FLIGHT = (1, 32)
 """Connections over HTTP, calls in flight on one connection over gRPC."""
-FEW = (OURS, UNBATCHED, FAST, BARE_GRPC, "FastAPI", "Triton")
+FEW = (OURS, UNBATCHED, FAST, BARE_GRPC, "FastAPI", "Triton, python")
 """Beginnings of the names of those that take part in every heat; the others meet at the reference model."""
 GENERATOR_CPU, SERVER_CPU = 0, 1
 

@@ -45,9 +45,11 @@ class Absence:
     reason: str
 
 
-def ours(threads: int) -> list[Contestant]:
-    """Our lines of the table, and the servicer that gRPC figures are compared with."""
-    del threads  # ONNX Runtime's threads follow from the CPUs that the process is given
+def ours() -> list[Contestant]:
+    """Our lines of the table, and the servicer that gRPC figures are compared with.
+
+    ONNX Runtime's threads follow from the CPUs that the process is given.
+    """
     return [
         Contestant(OURS, ("json", "binary", "grpc"), models.NAMES, _vedette({}, {}), "metrics on, 100 % capture"),
         Contestant(UNBATCHED, ("json", "binary", "grpc"), models.NAMES, _vedette(NO_BATCHING, {}),
