@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from vedette.engine.cpus import available_cpus
+from vedette.engine.cpus import available_cpus, share
 
 
 @pytest.fixture(autouse=True)
@@ -73,6 +73,23 @@ def test_affinity_is_the_least(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     (tmp_path / "sys/fs/cgroup").mkdir(parents=True)
     (tmp_path / "sys/fs/cgroup/cpu.max").write_text("200000 100000")
     assert available_cpus(tmp_path) == 1
+
+
+@pytest.mark.parametrize(
+    ("quota", "workers", "expected"),
+    [
+        ("800000 100000", 1, 8),
+        ("800000 100000", 3, 2),
+        ("250000 100000", 2, 1),
+        ("200000 100000", 16, 1),
+        ("max 1", 4, 4),
+    ],
+)
+def test_workers_share_what_there_is(tmp_path: Path, quota: str, workers: int, expected: int) -> None:
+    """Together they never have more than the quota, and each has one at least."""
+    lay(tmp_path, sys__fs__cgroup__cpu_dot_max=quota)
+    assert share(workers, tmp_path) == expected
+    assert expected * workers <= available_cpus(tmp_path) or expected == 1
 
 
 def test_this_machine_has_at_least_one() -> None:

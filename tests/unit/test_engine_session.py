@@ -220,6 +220,38 @@ def test_threads_come_from_the_quota_unless_told(tmp_path: Path, monkeypatch: py
     assert [options.intra_op_num_threads for options in used] == [3, 1]
 
 
+THREADS_PROGRAM = """
+import os, sys
+from pathlib import Path
+import numpy as np
+from vedette.core.models import SessionOptions
+from vedette.core.tensors import Tensor
+from vedette.engine.session import Session
+
+feeds = {"x": Tensor("x", "FP32", np.ones((64, 512), np.float32))}
+before = len(os.listdir("/proc/self/task"))
+sessions = [Session.load(Path(sys.argv[1]), SessionOptions(intra_op_threads=n)) for n in (1, 1, 3)]
+for session in sessions:
+    session.run(feeds, ())
+after = len(os.listdir("/proc/self/task"))
+print(after - before)
+"""
+
+
+def test_a_session_has_the_threads_it_was_given(tmp_path: Path) -> None:
+    """The caller is one of them, so one thread means no other. In a process that has no others."""
+    path = graphs.save(graphs.mlp([512] * 4), tmp_path)
+    done = subprocess.run([sys.executable, "-c", THREADS_PROGRAM, path], capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stdout) == (0, "2\n"), done.stderr
+
+
+def test_no_thread_spins(tmp_path: Path) -> None:
+    """Whoever waits for work sleeps: the cores belong to the event loop and to other models, too."""
+    used = Session.load(graphs.save(graphs.scale(2), tmp_path), SessionOptions())._ort.get_session_options()
+    for pool in ("intra_op", "inter_op"):
+        assert used.get_session_config_entry(f"session.{pool}.allow_spinning") == "0"
+
+
 def test_a_closed_session_says_so(tmp_path: Path) -> None:
     """Running after close is Unavailable, closing twice is fine."""
     session = loaded(graphs.scale(2), tmp_path)

@@ -21,6 +21,14 @@ def available_cpus(root: Path = Path("/")) -> int:
     return max(1, math.ceil(min(limits)))
 
 
+def share(workers: int, root: Path = Path("/")) -> int:
+    """Processors for each of `workers` processes of this container, so that all together use no more than there are.
+
+    Rounded down, at least 1: more workers than processors are the operator's choice.
+    """
+    return max(1, available_cpus(root) // max(1, workers))
+
+
 def _v2_quotas(root: Path) -> list[float]:
     base = root / "sys/fs/cgroup"
     found = []

@@ -31,15 +31,15 @@ def graph_bytes(path: Path) -> int:
     return sum(sizes.values())
 
 
-def describe(folder: Path) -> tuple[ArtifactFile, ...]:
+def describe(folder: Path, *, graph: str = GRAPH_FILE) -> tuple[ArtifactFile, ...]:
     """Every file of the folder with its size and sha256, by name; reads them all.
 
     Raises:
-        InvalidArgument: no `model.onnx`, too many files, or one that is not a plain file of its own.
+        InvalidArgument: no `graph`, too many files, or one that is not a plain file of its own.
     """
     entries = _entries(folder)
-    if GRAPH_FILE not in entries:
-        raise InvalidArgument(f"there is no {GRAPH_FILE} among the files")
+    if graph not in entries:
+        raise InvalidArgument(f"there is no {graph} among the files")
     return tuple(_described(name, entries[name]) for name in sorted(entries))
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import ctypes
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,7 @@ from vedette.engine.cpus import available_cpus
 from vedette.engine.datatypes import BF16_ONNX_ELEMENT
 from vedette.engine.failures import load_failure, run_failure
 from vedette.engine.files import graph_bytes
+from vedette.engine.packing import PACKED_GRAPH
 from vedette.engine.providers import check_options, ort_options
 from vedette.engine.signature import tensor_specs
 
@@ -51,10 +53,15 @@ class Session:
     def load(cls, path: Path, options: SessionOptions) -> Session:
         """Load the graph at `path`; its external data lies beside it. Blocks for as long as that takes.
 
+        A pack is optimised already: of `options` it takes what is not in the file.
+
         Raises:
             InvalidArgument: this build cannot do `options`, or the file is not a graph that can be served.
         """
         check_options(options)
+        packed = path.name == PACKED_GRAPH
+        if packed:
+            options = replace(options, graph_optimization="none")
         before, began = memory.resident_bytes(), time.perf_counter()
         size = graph_bytes(path)
         try:
@@ -69,7 +76,7 @@ class Session:
         _check_active(session, options.providers)
         took_ms = (time.perf_counter() - began) * 1e3
         memory.release_free_pages()  # of parsing the file: as much again as the weights
-        grown = max(memory.resident_bytes() - before, size)
+        grown = max(memory.resident_bytes() - before, 0 if packed else size)  # what is mapped is not ours alone
         return cls(session, memory_bytes=grown, load_time_ms=took_ms)
 
     def run(self, feeds: Mapping[str, Tensor], outputs: Sequence[str]) -> list[Tensor]:
