@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 import grpc
-from google.protobuf.message import DecodeError, Message
+from google.protobuf.message import DecodeError
 
 from vedette.chassis.logs import REQUEST_ID, SANE_ID, TRACE_ID, log_unexpected
 from vedette.chassis.rpc import Rpc
@@ -71,7 +71,8 @@ class Calls:
                 call = _traced_stream(self._tracer, f"{table}/{rpc.name}", call)
         else:
             call = self.traced(table, rpc, self._single(rpc))
-        return make(call, request_deserializer=parser(rpc.request), response_serializer=rpc.response.SerializeToString)
+        write = None if rpc.writes_bytes else rpc.response.SerializeToString
+        return make(call, request_deserializer=parser(rpc), response_serializer=write)
 
     def traced(self, table: str, rpc: Rpc, call: Callable[..., Any]) -> Callable[..., Any]:
         """The call of a method that answers once, with a span around it where spans are made."""
@@ -147,9 +148,9 @@ class _Malformed:
 _MALFORMED = _Malformed()
 
 
-def parser(message: type[Message]) -> Callable[[bytes], Any]:
+def parser(rpc: Rpc) -> Callable[[bytes], Any]:
     """Parse, or hand on what `whole` refuses: an exception here would reach the client as our own failure."""
-    parse = message.FromString
+    parse = rpc.read or rpc.request.FromString
 
     def read(raw: bytes) -> Any:
         try:

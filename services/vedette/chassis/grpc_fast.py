@@ -83,9 +83,7 @@ class FastGrpcServer:
     ) -> None:
         calls = Calls(service, metrics, tracer)
         self._methods = {
-            f"/{table.name}/{rpc.name}": _Method(
-                parser(rpc.request), calls.traced(table.name, rpc, _answering(calls, rpc))
-            )
+            f"/{table.name}/{rpc.name}": _Method(parser(rpc), calls.traced(table.name, rpc, _answering(calls, rpc)))
             for table in services
             for rpc in table.methods
             if rpc.kind == "unary_unary"
@@ -197,13 +195,14 @@ class FastGrpcServer:
 
 def _answering(calls: Calls, rpc: Rpc) -> Callable[..., Any]:
     """A handler as this transport runs it: from the parsed message to the bytes of the answer."""
-    identify, answered, handler = calls.identify, calls.answered, rpc.handler
+    identify, answered, handler, written = calls.identify, calls.answered, rpc.handler, rpc.writes_bytes
 
     async def answer(request: Any, call: Call) -> bytes:
         identify(call.invocation_metadata())
-        response: bytes = (await handler(whole(request), call)).SerializeToString()
+        response = await handler(whole(request), call)
+        raw: bytes = response if written else response.SerializeToString()
         answered()
-        return response
+        return raw
 
     return answer
 

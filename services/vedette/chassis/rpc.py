@@ -26,6 +26,10 @@ class Rpc:
     handler: Callable[..., Any]
     request: type[Message]
     response: type[Message]
+    read: Callable[[bytes], Any] | None = None
+    """Reads a request in place of the message's own parser; raises DecodeError like it."""
+    writes_bytes: bool = False
+    """The handler answers with the bytes of the response message instead of the message."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import AsyncIterator, Callable
-from typing import Any
+from typing import Any, TypeVar
 
 import grpc
 from google.protobuf.json_format import ParseDict
@@ -18,13 +18,20 @@ from vedette.chassis.rpc import Rpc, RpcService
 from vedette.core.errors import NotFound, Unimplemented, VedetteError
 from vedette.core.models import TensorSpec
 from vedette.core.tensors import InferRequest, InferResponse
-from vedette.inference.dataplane import DataPlane
-from vedette.inference.rpc_messages import decode_repository_parameters, decode_request, encode_response
+from vedette.inference.dataplane import DataPlane, Encode
+from vedette.inference.rpc_forms import Forms
+from vedette.inference.rpc_messages import (
+    decode_repository_parameters,
+    decode_request,
+    encode_response,
+    write_response,
+)
 from vedette.inference.rpc_statistics import statistics_message
 from vedette.inference.rpc_stream import stream_answers
 from vedette.proto.inference.v1 import inference_pb2 as pb
 
 Context = grpc.aio.ServicerContext[Any, Any]
+_Answer = TypeVar("_Answer")
 
 _GRPC = "application/grpc"
 SERVICE = "inference.GRPCInferenceService"
@@ -54,7 +61,8 @@ def rpc_service(plane: DataPlane) -> RpcService:
             _rpc("ModelReady", "read", calls.model_ready),
             _rpc("ServerMetadata", "read", calls.server_metadata),
             _rpc("ModelMetadata", "read", calls.model_metadata),
-            _rpc("ModelInfer", "predict", calls.model_infer),
+            Rpc("ModelInfer", "unary_unary", "predict", calls.model_infer,
+                pb.ModelInferRequest, pb.ModelInferResponse, read=Forms().read, writes_bytes=True),
             Rpc("ModelStreamInfer", "stream_stream", "predict", calls.model_stream_infer,
                 pb.ModelInferRequest, pb.ModelStreamInferResponse),
             _rpc("ModelConfig", "read", calls.model_config),
@@ -117,19 +125,34 @@ class InferenceCalls:
             outputs=[_tensor_metadata(spec) for spec in found.signature.outputs],
         )
 
-    async def model_infer(self, request: pb.ModelInferRequest, context: Context) -> pb.ModelInferResponse:
+    async def model_infer(self, request: InferRequest | pb.ModelInferRequest, context: Context) -> bytes:
         """One inference; the caller's deadline goes along, and its cancellation cancels this coroutine."""
+        return await self._infer(request, context, _written)
+
+    async def _infer(
+        self, request: InferRequest | pb.ModelInferRequest, context: Context, encode: Encode[_Answer]
+    ) -> _Answer:
         received = time.monotonic()
         remaining = context.time_remaining()
         deadline = None if remaining is None else received + remaining
+        if isinstance(request, InferRequest):
+            inference = request
+            inference.deadline = deadline
+        else:
+            inference = await self._decoded(request, deadline, received)
+        inference.content_type = _GRPC
+        return await self._plane.infer(inference, encode, protocol="grpc", received=received)
+
+    async def _decoded(
+        self, request: pb.ModelInferRequest, deadline: float | None, received: float
+    ) -> InferRequest:  # fmt: skip
+        """The inference in a message; one that cannot be read is captured as such and raises what is wrong."""
         try:
-            inference = decode_request(request, deadline)
+            return decode_request(request, deadline)
         except VedetteError as error:
             unread = InferRequest(request.model_name, [], request.model_version, deadline=deadline, content_type=_GRPC)
             await self._plane.unread(unread, error, received=received)
             raise
-        inference.content_type = _GRPC
-        return await self._plane.infer(inference, _encoded, protocol="grpc", received=received)
 
     async def model_stream_infer(
         self, requests: AsyncIterator[pb.ModelInferRequest], context: Context
@@ -141,7 +164,7 @@ class InferenceCalls:
         )
 
         async def infer(request: pb.ModelInferRequest) -> pb.ModelInferResponse:
-            return await self.model_infer(request, context)
+            return await self._infer(request, context, _encoded)
 
         async for response in stream_answers(requests, infer, errors_end_stream=strict):
             yield response
@@ -183,6 +206,11 @@ class InferenceCalls:
         _only_repository(request.repository_name)
         await self._plane.unload(request.model_name, decode_repository_parameters(request.parameters))
         return pb.RepositoryModelUnloadResponse()
+
+
+async def _written(_request: InferRequest, response: InferResponse) -> bytes:
+    response.content_type = _GRPC
+    return write_response(response)
 
 
 async def _encoded(_request: InferRequest, response: InferResponse) -> pb.ModelInferResponse:

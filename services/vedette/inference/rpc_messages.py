@@ -7,6 +7,7 @@ any conversion that could lose a value. Answers always use raw contents, as Trit
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import lru_cache
 
 import numpy as np
 
@@ -76,6 +77,49 @@ def encode_response(response: InferResponse) -> pb.ModelInferResponse:
         # a tensor's array is what the wire has; going through the codec's view costs 0.5 us more a tensor
         contents.append(tensor.array.tobytes() if tensor.datatype != "BYTES" else bytes(encode_tensor(tensor)))
     return message
+
+
+RAW_TAG = b"\x3a"
+"""The tag of `raw_input_contents` on the wire: field 7, bytes (developers.google.com/protocol-buffers, Encoding)."""
+_ID_TAG, _RAW_OUTPUT_TAG = b"\x1a", b"\x32"
+"""`id` is field 3 of an answer, `raw_output_contents` field 6."""
+
+
+def varint(number: int) -> bytes:
+    """A length as protobuf writes it: seven bits a byte, the lowest first."""
+    if number < 0x80:
+        return bytes((number,))
+    written = bytearray()
+    while number >= 0x80:
+        written.append(number & 0x7F | 0x80)
+        number >>= 7
+    written.append(number)
+    return bytes(written)
+
+
+def write_response(response: InferResponse) -> bytes:
+    """What `encode_response` serializes to, in other order: 0.7 us where building the message takes 1.8."""
+    if response.parameters:
+        return encode_response(response).SerializeToString()
+    outputs = response.outputs
+    described = tuple([(tensor.name, tensor.datatype, tensor.array.shape) for tensor in outputs])
+    parts = [_head(response.endpoint, response.version, described)]
+    if response.id:
+        text = response.id.encode()
+        parts += (_ID_TAG, varint(len(text)), text)
+    for tensor in outputs:
+        raw = tensor.array.tobytes() if tensor.datatype != "BYTES" else bytes(encode_tensor(tensor))
+        parts += (_RAW_OUTPUT_TAG, varint(len(raw)), raw)
+    return b"".join(parts)
+
+
+@lru_cache(256)
+def _head(endpoint: str, version: str, outputs: tuple[tuple[str, str, tuple[int, ...]], ...]) -> bytes:
+    """What answers with the same names and shapes begin with. All of it is the server's own, so none is long."""
+    message = pb.ModelInferResponse(model_name=endpoint, model_version=version)
+    for name, datatype, shape in outputs:
+        message.outputs.add(name=name, datatype=datatype, shape=shape)
+    return message.SerializeToString()
 
 
 def encode_parameter(message: pb.ModelInferResponse, name: str, value: Parameter) -> None:
