@@ -18,7 +18,6 @@ from vedette.core.models import EndpointConfig, Variant
 from vedette.core.ports import EventStream
 from vedette.core.tensors import InferRequest, InferResponse, Tensor
 from vedette.inference.assembly import Assembly
-from vedette.inference.batcher import INLINE_LIMIT_S, Workers
 from vedette.inference.cache import ModelCache
 from vedette.inference.capture import Bounds, Capture
 from vedette.inference.dataplane import DataPlane
@@ -26,8 +25,10 @@ from vedette.inference.loader import Backoff, Loader
 from vedette.inference.reports import Reports
 from vedette.inference.residents import Open, Residents
 from vedette.inference.router import Choice, Router
+from vedette.inference.run_time import INLINE_LIMIT_S
 from vedette.inference.service import Background
 from vedette.inference.shadows import ShadowLane
+from vedette.inference.workers import Workers
 from vedette.storage.memory import MemoryEventStream
 from vedette.testing.registry import MemoryRegistry
 

@@ -82,7 +82,7 @@ async def test_threaded_requests_survive_a_switch_and_their_version_is_freed_aft
     async with inference(tmp_path, inline_limit_s=0.0, open_runtime=open_held) as rig:
         rig.register("adder", models.constant_adder(1.0), models.constant_adder(2.0))
         await rig.deploy("adder")
-        old = rig.router.route("adder").variants[0].batcher.runtime
+        old = rig.router.route("adder").variants[0].executor.runtime
         waiting = [asyncio.create_task(rig.infer("adder", [[0.0]])) for _ in range(6)]
         await asyncio.sleep(0)
         await rig.deploy("adder", Variant("primary", 2))
@@ -143,7 +143,7 @@ async def test_one_version_is_loaded_once_for_all_who_use_it(rig: Rig) -> None:
     rig.register("adder", models.constant_adder(1.0))
     await rig.deploy("one", Variant("a", 1), Variant("b", 1), model="adder")
     await rig.deploy("two", model="adder")
-    runtimes = {id(v.batcher.runtime) for name in ("one", "two") for v in rig.router.route(name).variants}
+    runtimes = {id(v.executor.runtime) for name in ("one", "two") for v in rig.router.route(name).variants}
     assert len(runtimes) == 1
     assert len(rig.registry.fetches) == 1
     assert rig.metrics.value("vedette_models_loaded") == 1

@@ -14,10 +14,10 @@ from hypothesis import strategies as st
 from vedette.core.errors import NotFound, Unavailable
 from vedette.core.metrics import NoMetrics
 from vedette.core.models import EndpointConfig, Variant
-from vedette.inference.batcher import Gate
 from vedette.inference.router import Absence, Route, Router, ServedVariant, Turns
+from vedette.inference.workers import Gate
 
-NO_PARTS = dict.fromkeys(("model_version", "check", "batcher", "recorder", "meters"))
+NO_PARTS = dict.fromkeys(("model_version", "check", "executor", "recorder", "meters"))
 
 
 def served(name: str, version: int, weight: float = 1.0) -> ServedVariant:

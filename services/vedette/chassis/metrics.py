@@ -42,6 +42,8 @@ METRICS: dict[str, Metric] = {
                _SERVED, LATENCY_BUCKETS_S),
         Metric("vedette_compute_duration_seconds", "histogram", "Time inside the model.", _SERVED, LATENCY_BUCKETS_S),
         Metric("vedette_batch_rows", "histogram", "Rows in one execution.", _SERVED, ROW_BUCKETS),
+        Metric("vedette_batching", "gauge", "1 where requests to the variant may share a run of the model, else 0.", _SERVED,
+               across="max"),
         Metric("vedette_requests_in_flight", "gauge", "Requests that wait for a model thread or run in one.", ("endpoint",)),
         Metric("vedette_shadow_requests_total", "counter", "Copies sent to shadow variants; code is OK, an error code or dropped.",
                (*_SERVED, "code")),

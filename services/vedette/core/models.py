@@ -224,6 +224,47 @@ class CaptureSettings:
 
 
 @dataclass(frozen=True, slots=True)
+class QueuePolicy:
+    """How long and how many may wait to be batched (Triton's ModelQueuePolicy)."""
+
+    timeout_action: Literal["REJECT", "DELAY"] = "REJECT"
+    """What becomes of a request after its timeout: an error, or a place behind all others of its priority."""
+    default_timeout_microseconds: int = 0
+    """0: none."""
+    allow_timeout_override: bool = False
+    """Whether a request's own parameter `timeout` shortens this one, instead of being its deadline."""
+    max_queue_size: int = 0
+    """Requests of one priority that wait; one more is refused. 0: only the endpoint's limit holds."""
+
+
+@dataclass(frozen=True, slots=True)
+class DynamicBatching:
+    """How requests are merged into one run (Triton's ModelDynamicBatching); sizes count rows.
+
+    The default adds no delay: a request runs at once when nothing runs, else with what came while it waited.
+    """
+
+    enabled: bool = True
+    """A model whose rows depend on each other is never batched, whatever this says."""
+    max_batch_size: int = 0
+    """Rows of a merged run; a request with more runs alone. 0: as many as pay by measurement, at most 64."""
+    preferred_batch_size: tuple[int, ...] = ()
+    """With a delay: sizes that run at once, without waiting for more."""
+    max_queue_delay_microseconds: int = 0
+    """How long a request may be kept for company; 0: never."""
+    preserve_ordering: bool = False
+    """Answers leave in the order in which requests came."""
+    priority_levels: int = 0
+    """1 is first. 0: a request's own parameter `priority` orders, whatever its number; without one it is last."""
+    default_priority_level: int = 0
+    default_queue_policy: QueuePolicy = QueuePolicy()
+    priority_queue_policy: dict[int, QueuePolicy] = field(default_factory=dict)
+    """Priority level -> its policy, where it is not the default one."""
+    bucket_sizes: tuple[int, ...] = ()
+    """Every run is filled up with rows that nobody sees to the next of these sizes; empty: none is."""
+
+
+@dataclass(frozen=True, slots=True)
 class EndpointConfig:
     """What a user asked for. The variants of one endpoint serve versions of one model."""
 
@@ -232,6 +273,7 @@ class EndpointConfig:
     shadow_variants: tuple[Variant, ...] = ()
     limits: Limits = Limits()
     capture: CaptureSettings = CaptureSettings()
+    dynamic_batching: DynamicBatching = field(default_factory=DynamicBatching)
 
     def references(self) -> tuple[ModelRef, ...]:
         """Every model version that serving this takes, each once, in order of first mention."""

@@ -5,6 +5,8 @@ Rule: what is acquired here is released here when a later step fails.
 
 from __future__ import annotations
 
+import asyncio
+import logging
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -15,15 +17,19 @@ from vedette.core.models import Limits, ModelRef, ModelVersion, Signature, Varia
 from vedette.core.ports import Deployment
 from vedette.engine.chain import check_chain
 from vedette.engine.runtime import Runtime
-from vedette.inference.batcher import Batcher, Gate, Workers
 from vedette.inference.capture import Capture, Lane
 from vedette.inference.checks import SignatureCheck
+from vedette.inference.execution import Executor
+from vedette.inference.independence import why_dependent
 from vedette.inference.meters import Meters
 from vedette.inference.records import Source
-from vedette.inference.residents import Resident, Residents
+from vedette.inference.residents import Key, Resident, Residents
 from vedette.inference.router import SILVER, Route, ServedVariant, Shadow, Turns
 from vedette.inference.sampling import make_sampler
 from vedette.inference.statistics import StatisticsBook
+from vedette.inference.workers import Gate, Workers
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +61,7 @@ class Assembly:
         self._now = now
         self._gates: dict[str, Gate] = {}
         self._statistics = StatisticsBook()
+        self._verdicts: dict[Key, str] = {}
 
     async def build(self, deployment: Deployment) -> Assembled:
         """Load what the deployment names and bind it. Raises what `Residents.acquire` raises, and InvalidArgument."""
@@ -89,7 +96,7 @@ class Assembly:
     async def retire(self, assembled: Assembled) -> None:
         """Wait until the route's last request is answered, then free what only it used."""
         for variant in _everything(assembled.route):
-            await variant.batcher.drained()
+            await variant.executor.drained()
         await self.release(assembled.residents)
 
     async def release(self, residents: Sequence[tuple[Resident, ModelVersion]]) -> None:
@@ -118,14 +125,22 @@ class Assembly:
         gate = self._gate(endpoint, config.limits)
         version = str(variant.version)
         meters = Meters(self._metrics, endpoint=endpoint, variant=variant.name, version=version)
-        batcher = Batcher(
+        executor = Executor(
             resident.runtime,
             resident.run_time,
             gate=gate,
             workers=self._workers,
             now=self._now,
             inline_limit_s=self._inline_limit_s,
+            settings=config.dynamic_batching,
+            unbatched=await self._why_unbatched(resident, signature),
+            most_rows=config.limits.max_batch_rows,
+            width=resident.threads,
+            batching=self._metrics.gauge("vedette_batching", endpoint=endpoint, variant=variant.name, version=version),
         )
+        if executor.unbatched:
+            told = {"endpoint": endpoint, "variant": variant.name, "reason": executor.unbatched}
+            log.info("requests to a variant are never batched", extra=told)
         return ServedVariant(
             endpoint=endpoint,
             name=variant.name,
@@ -133,13 +148,24 @@ class Assembly:
             weight=variant.weight,
             model_version=own,
             check=SignatureCheck(signature, config.limits.max_batch_rows),
-            batcher=batcher,
+            executor=executor,
             recorder=self._statistics.recorder(endpoint, version),
             meters=meters,
             lane=None
             if sampler is None
             else Lane(self._capture, Source(endpoint, variant.name, own.model, version, sampler)),
         )
+
+    async def _why_unbatched(self, resident: Resident, signature: Signature) -> str:
+        """Try the model once for as long as it is in memory: another deployment of it waits for nothing."""
+        reason = self._verdicts.get(resident.key)
+        if reason is None:
+            row_s = resident.run_time.estimate(1)
+            reason = await asyncio.to_thread(why_dependent, resident.runtime, signature, row_s=row_s)
+            held = self._residents.digests
+            self._verdicts = {key: known for key, known in self._verdicts.items() if held.issuperset(key[0])}
+            self._verdicts[resident.key] = reason
+        return reason
 
     def _gate(self, endpoint: str, limits: Limits) -> Gate:
         gate = self._gates.get(endpoint)

@@ -1,285 +1,292 @@
-"""The only door to execution: who may wait, what runs inline, what runs in threads, and in which order.
+"""What waits to run, in which order, and what may run together: a state machine, and nothing else.
 
-A request whose estimated run is short runs at once on the event loop, because a hop to a thread costs more
-than a small model. Anything longer waits for one of a fixed number of threads; models take turns, and work
-that nobody waits for any more is dropped before it runs. Requests are not merged yet: `submit` is where
-merging what queued while busy will come, behind the same surface.
+    offer -> WAITING -> take -> TAKEN -> end -> ENDED
+                \\-------- cancel, expire --------/
 
-Rule: everything but `Job.run` happens on the event loop, so nothing here needs a lock.
+A batch is begun by the first of the highest priority and filled with what is like it, in order of priority and
+arrival, until it is full or the next one does not fit. Source of the options and their meaning:
+triton-inference-server/common, protobuf/model_config.proto (ModelDynamicBatching, ModelQueuePolicy).
+
+Rule: pure. The time goes in with every call; no event loop, no thread, no model. Cost of a request: a few
+constant steps, whatever waits.
 """
 
 from __future__ import annotations
 
-import asyncio
 import heapq
-import time
+import math
+from bisect import insort
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Hashable, Iterator
 from dataclasses import dataclass
+from enum import Enum
 
-from vedette.core.errors import DeadlineExceeded, Overloaded, Unavailable
-from vedette.core.metrics import Gauge
-from vedette.core.tensors import Tensor
-from vedette.engine.runtime import Runtime
-
-INLINE_LIMIT_S = 0.0005
-"""Longest estimated run on the event loop: a thread hop costs about 0.05 ms and callers notice about 1 ms."""
+from vedette.core.errors import DeadlineExceeded, Overloaded
+from vedette.core.models import DynamicBatching, QueuePolicy
 
 _NO_PRIORITY = 2**64
+_WINDOW = 256
+"""Waiting requests of another kind that a batch being filled looks past: it bounds the work of a `take`."""
+
+_Place = tuple[int, bool]
+"""Priority level, and whether the queue timeout has passed: places in ascending order are served in that order."""
 
 
-@dataclass(slots=True)
-class Work:
-    """One request as execution sees it: checked against the signature already."""
+class Phase(Enum):
+    """Where a ticket is."""
 
-    feeds: Mapping[str, Tensor]
-    outputs: Sequence[str]
+    WAITING = 1
+    TAKEN = 2
+    ENDED = 3
+
+
+@dataclass(slots=True, eq=False)
+class Ticket:
+    """One request as the machine sees it. The fields below the line are the machine's own."""
+
     rows: int
-    deadline: float
-    """On the monotonic clock, seconds; reached before the run starts: the work is dropped."""
+    key: Hashable = None
+    """Requests with equal keys may share a run."""
+    expires: float = math.inf
+    """When its caller stops waiting, on the clock of the calls."""
     priority: int = 0
-    """1 is first; 0 comes after every work that has one."""
+    timeout_s: float = 0.0
+    """The caller's own queue timeout, where the policy allows one; 0: none."""
 
-
-@dataclass(slots=True)
-class Execution:
-    """What came out, and how long it waited and ran."""
-
-    outputs: list[Tensor]
-    queue_s: float
-    infer_s: float
-
-
-class Gate:
-    """How many requests of one endpoint may wait or run in threads; shared by its variants."""
-
-    __slots__ = ("_gauge", "count", "limit")
-
-    def __init__(self, limit: int, gauge: Gauge) -> None:
-        self.limit = limit
-        self.count = 0
-        self._gauge = gauge
-
-    def enter(self) -> None:
-        """One more."""
-        self.count += 1
-        self._gauge.inc()
-
-    def leave(self) -> None:
-        """One less."""
-        self.count -= 1
-        self._gauge.dec()
-
-
-@dataclass(slots=True)
-class RunTime:
-    """What the loader measured: seconds for a run as base + per row, corrected by what is seen later."""
-
-    base_s: float
-    row_s: float
-    slowness: float = 1.0
-    """Moving average of seen / expected: zeros at warm-up may be quicker than real input."""
-
-    def estimate(self, rows: int) -> float:
-        """Seconds that a run with so many rows will likely take."""
-        return (self.base_s + self.row_s * rows) * self.slowness
-
-    def saw(self, rows: int, seconds: float) -> None:
-        """Correct the estimate by one run.
-
-        A run counts for at most four times what was expected, so that a preempted one (a thousand times, on a
-        busy machine) changes little, while lasting slowness still doubles the estimate every five runs.
-        """
-        ratio = seconds / (self.base_s + self.row_s * rows + 1e-6)
-        self.slowness += (min(ratio, 4 * self.slowness) - self.slowness) * 0.05
-
-
-class Job:
-    """A work in the queue of a batcher, and the future that its caller awaits."""
-
-    __slots__ = ("arrived", "future", "owner", "queued", "running", "work")
-
-    def __init__(self, owner: Batcher, work: Work, future: asyncio.Future[Execution], arrived: float) -> None:
-        self.owner = owner
-        self.work = work
-        self.future = future
-        self.arrived = arrived
-        self.queued = True
-        self.running = False
-
-    def run(self) -> Execution:
-        """In a thread of the pool."""
-        started = time.monotonic()
-        outputs = self.owner.runtime.run(self.work.feeds, self.work.outputs)
-        return Execution(outputs, started - self.arrived, time.monotonic() - started)
-
-
-class Workers:
-    """A fixed number of threads that all models share; models with waiting work take turns."""
-
-    def __init__(self, threads: int) -> None:
-        self.threads = threads
-        self._free = threads
-        self._turns: deque[Batcher] = deque()
-        self._room = asyncio.Event()
-        self._room.set()
-        self._pool = ThreadPoolExecutor(threads, thread_name_prefix="model")
-
-    async def room(self) -> None:
-        """Wait until a thread is free and nothing waits: then a shadow copy may use the machine."""
-        await self._room.wait()
-
-    def offer(self, batcher: Batcher) -> None:
-        """This batcher has work waiting."""
-        if not batcher.in_turn:
-            batcher.in_turn = True
-            self._turns.append(batcher)
-        self._dispatch()
-
-    def close(self) -> None:
-        """Wait for no one: threads end with what they are running."""
-        self._pool.shutdown(wait=False, cancel_futures=True)
-
-    def _dispatch(self) -> None:
-        while self._free and self._turns:
-            batcher = self._turns.popleft()
-            job = batcher.take()
-            if job is None:
-                batcher.in_turn = False
-                continue
-            self._turns.append(batcher)
-            self._free -= 1
-            running = asyncio.get_running_loop().run_in_executor(self._pool, job.run)
-            running.add_done_callback(lambda done, job=job: self._finished(job, done))  # type: ignore[misc]
-        if self._free:
-            self._room.set()
-        else:
-            self._room.clear()
-
-    def _finished(self, job: Job, done: asyncio.Future[Execution]) -> None:
-        self._free += 1
-        job.owner.finish(job, done)
-        self._dispatch()
+    arrived: float = 0.0
+    number: int = 0
+    """Order of arrival."""
+    phase: Phase = Phase.WAITING
+    place: _Place = (0, False)
+    patience: float = math.inf
+    """When the queue timeout passes."""
 
 
 class Batcher:
-    """Runs the requests of one variant on one loaded version."""
+    """The queue of one variant."""
 
-    def __init__(
-        self,
-        runtime: Runtime,
-        run_time: RunTime,
-        *,
-        gate: Gate,
-        workers: Workers,
-        now: Callable[[], float] = time.monotonic,
-        inline_limit_s: float = INLINE_LIMIT_S,
-    ) -> None:
-        self.runtime = runtime
-        self.in_turn = False
-        self._run_time = run_time
-        self._gate = gate
-        self._workers = workers
-        self._now = now
-        self._inline_limit_s = inline_limit_s
-        self._waiting: list[tuple[int, int, Job]] = []
-        self._arrivals = 0
-        self._given_up = 0
-        self._holds = 0
-        self._idle: asyncio.Future[None] | None = None
+    def __init__(self, settings: DynamicBatching, *, max_rows: int) -> None:
+        self.max_rows = max_rows
+        """Rows of a batch of several; 1: nothing is ever merged."""
+        self.waiting = 0
+        """Tickets that wait."""
+        self.rows = 0
+        """Rows of those."""
+        self._settings = settings
+        self._delay_s = settings.max_queue_delay_microseconds / 1e6 if max_rows > 1 else 0.0
+        self._preferred = frozenset(settings.preferred_batch_size)
+        self._lines: dict[_Place, deque[Ticket]] = {}
+        self._places: list[_Place] = []
+        self._counts: dict[int, int] = {}
+        self._entries = 0
+        """Tickets in the lines, also those that have left their place."""
+        self._live = 0
+        self._numbers = 0
+        self._times: list[tuple[float, int, Ticket]] = []
 
-    async def submit(self, work: Work) -> Execution:
-        """Run the work: inline when it is short, else in a thread in its turn.
+    def offer(self, ticket: Ticket, now: float) -> None:
+        """Have a ticket wait.
 
         Raises:
-            Overloaded: the endpoint has its limit of requests waiting or running; nothing ran.
-            DeadlineExceeded: the deadline passed; the work was dropped, or its result is thrown away.
-            ModelFailed: the model raised.
+            Overloaded: as many of its priority wait as its policy allows.
         """
-        if self._gate.count >= self._gate.limit:
-            raise Overloaded(f"{self._gate.limit} requests are waiting or running already")
-        now = self._now()
-        if work.deadline <= now:
-            raise DeadlineExceeded("the time for this request was over before it ran")
-        if self._run_time.estimate(work.rows) >= self._inline_limit_s:
-            return await self._run_in_turn(work, now)
-        outputs = self.runtime.run(work.feeds, work.outputs)
-        spent = self._now() - now
-        self._run_time.saw(work.rows, spent)
-        return Execution(outputs, 0.0, spent)
+        level = self._level(ticket.priority)
+        policy = self._policy(level)
+        count = self._counts.get(level, 0)
+        if policy.max_queue_size and count >= policy.max_queue_size:
+            raise Overloaded(f"{policy.max_queue_size} requests of this priority are waiting already")
+        self._counts[level] = count + 1
+        self._numbers += 1
+        ticket.number = self._numbers
+        ticket.arrived = now
+        ticket.patience = now + (_timeout_s(policy, ticket.timeout_s) or math.inf)
+        ticket.place = (level, False)
+        self.waiting += 1
+        self.rows += ticket.rows
+        self._live += 1
+        self._stand(ticket)
+        self._watch(ticket, min(ticket.expires, ticket.patience))
 
-    def hold(self) -> None:
-        """Keep the runtime from being freed; `release` ends it."""
-        self._holds += 1
+    def due(self, now: float) -> float | None:
+        """When `take` will give a batch: `now`, later, or None while nothing waits. Call `expire` first."""
+        if not self.waiting:
+            return None
+        if not self._delay_s:
+            return now
+        at = min(ticket.arrived for ticket in self._heads()) + self._delay_s
+        if at <= now:
+            return now
+        batch, full = self._pick(self.max_rows, now)
+        return now if full or self._preferred_part(batch) else at
 
-    def release(self) -> None:
-        """End one `hold`."""
-        self._holds -= 1
-        if not self._holds and self._idle is not None and not self._idle.done():
-            self._idle.set_result(None)
+    def take(self, now: float, max_rows: int = 0) -> list[Ticket]:
+        """The batch that is due, taken out of the queue; empty when none is.
 
-    async def drained(self) -> None:
-        """Wait until nothing waits or runs here. Call it once, when no new work can come."""
-        if self._holds:
-            self._idle = asyncio.get_running_loop().create_future()
-            await self._idle
+        `max_rows` lowers the machine's own. A single ticket may have more rows than either.
+        """
+        due = self.due(now)
+        if due is None or due > now:
+            return []
+        batch, full = self._pick(min(max_rows or self.max_rows, self.max_rows), now)
+        if self._delay_s and not full and min(t.arrived for t in self._heads()) + self._delay_s > now:
+            batch = batch[: self._preferred_part(batch) or None]
+        for ticket in batch:
+            self._step_out(ticket, Phase.TAKEN)
+        self._tidy()
+        return batch
 
-    def take(self) -> Job | None:
-        """The next job that somebody still waits for, marked as running; None when there is none."""
-        while self._waiting:
-            _, _, job = heapq.heappop(self._waiting)
-            job.queued = False
-            if job.future.done():
-                self._given_up -= 1
-            elif job.work.deadline <= self._now():
-                job.future.set_exception(DeadlineExceeded("the time for this request was over before it ran"))
+    def expire(self, now: float) -> list[tuple[Ticket, DeadlineExceeded]]:
+        """End the tickets whose time is over, waiting or taken, and say why; delay those that are to be delayed."""
+        over: list[tuple[Ticket, DeadlineExceeded]] = []
+        while self._times and self._times[0][0] <= now:
+            ticket = heapq.heappop(self._times)[2]
+            if ticket.phase is Phase.ENDED:
+                continue
+            if ticket.expires <= now:
+                ran = ticket.phase is Phase.TAKEN
+                text = "is over" if ran else "was over before it ran"
+                over.append((ticket, DeadlineExceeded(f"the time for this request {text}")))
+            elif ticket.phase is Phase.WAITING and self._policy(ticket.place[0]).timeout_action == "REJECT":
+                over.append((ticket, DeadlineExceeded("the request waited for longer than its queue timeout")))
             else:
-                job.running = True
-                return job
-        return None
+                self._delay(ticket)
+                continue
+            self.cancel(ticket)
+        return over
 
-    def finish(self, job: Job, done: asyncio.Future[Execution]) -> None:
-        """A thread has run the job: pass the outcome on, if anybody still waits for it."""
-        self._leave()
-        error = done.exception() if not done.cancelled() else Unavailable("the server is stopping")
-        if error is None:
-            self._run_time.saw(job.work.rows, done.result().infer_s)
-        if job.future.done():
-            return
-        if error is None:
-            job.future.set_result(done.result())
-        else:
-            job.future.set_exception(error)
+    def next_expiry(self) -> float:
+        """When `expire` has something to do; infinite when it never will."""
+        while self._times and self._times[0][2].phase is Phase.ENDED:
+            heapq.heappop(self._times)
+        return self._times[0][0] if self._times else math.inf
 
-    async def _run_in_turn(self, work: Work, now: float) -> Execution:
-        job = Job(self, work, asyncio.get_running_loop().create_future(), now)
-        self._arrivals += 1
-        heapq.heappush(self._waiting, (work.priority or _NO_PRIORITY, self._arrivals, job))
-        self._gate.enter()
-        self.hold()
-        self._workers.offer(self)
-        try:
-            async with asyncio.timeout(max(0.0, work.deadline - now)):
-                return await job.future
-        except TimeoutError:
-            raise DeadlineExceeded("the time for this request is over") from None
-        finally:
-            if not job.running:
-                self._abandon(job)
+    def cancel(self, ticket: Ticket) -> None:
+        """Nobody waits for this ticket any more, wherever it is; one that has ended stays as it is."""
+        if ticket.phase is Phase.WAITING:
+            self._step_out(ticket, Phase.ENDED)
+            self._tidy()
+        self.end(ticket)
 
-    def _abandon(self, job: Job) -> None:
-        """The caller is gone before a thread took its job."""
-        self._leave()
-        job.future.cancel()
-        if not job.queued:
-            return
-        self._given_up += 1
-        if self._given_up * 2 > len(self._waiting):
-            self._waiting = [entry for entry in self._waiting if not entry[2].future.done()]
-            heapq.heapify(self._waiting)
-            self._given_up = 0
+    def end(self, ticket: Ticket) -> None:
+        """A taken ticket has its answer."""
+        if ticket.phase is Phase.TAKEN:
+            ticket.phase = Phase.ENDED
+            self._forget()
 
-    def _leave(self) -> None:
-        self._gate.leave()
-        self.release()
+    def _level(self, priority: int) -> int:
+        settings = self._settings
+        if not settings.priority_levels:
+            return priority or _NO_PRIORITY
+        return priority if 1 <= priority <= settings.priority_levels else settings.default_priority_level
+
+    def _policy(self, level: int) -> QueuePolicy:
+        settings = self._settings
+        return settings.priority_queue_policy.get(level, settings.default_queue_policy)
+
+    def _stand(self, ticket: Ticket) -> None:
+        line = self._lines.get(ticket.place)
+        if line is None:
+            line = self._lines[ticket.place] = deque()
+            insort(self._places, ticket.place)
+        line.append(ticket)
+        self._entries += 1
+
+    def _heads(self) -> Iterator[Ticket]:
+        """The first ticket of each line that has one."""
+        for place in self._places:
+            first = next((ticket for ticket in self._lines[place] if _stands(ticket, place)), None)
+            if first is not None:
+                yield first
+
+    def _pick(self, limit: int, now: float) -> tuple[list[Ticket], bool]:
+        """What would run together now, and whether nothing more can join it. Nothing is changed."""
+        batch: list[Ticket] = []
+        rows = others = 0
+        for place in self._places:
+            for ticket in self._lines[place]:
+                if not _stands(ticket, place) or ticket.expires <= now:
+                    continue
+                if not batch:
+                    batch.append(ticket)
+                    rows = ticket.rows
+                elif ticket.key != batch[0].key:
+                    others += 1
+                elif rows + ticket.rows > limit:
+                    return batch, True
+                else:
+                    batch.append(ticket)
+                    rows += ticket.rows
+                if rows >= limit or others >= _WINDOW:
+                    return batch, True
+        return batch, False
+
+    def _preferred_part(self, batch: list[Ticket]) -> int:
+        """How many of the batch's tickets make the largest preferred size; 0: none is reached."""
+        rows = best = 0
+        for count, ticket in enumerate(batch, 1):
+            rows += ticket.rows
+            if rows in self._preferred:
+                best = count
+        return best
+
+    def _step_out(self, ticket: Ticket, phase: Phase) -> None:
+        ticket.phase = phase
+        self.waiting -= 1
+        self.rows -= ticket.rows
+        level = ticket.place[0]
+        self._counts[level] -= 1
+        if not self._counts[level]:
+            del self._counts[level]
+        if phase is Phase.ENDED:
+            self._forget()
+
+    def _delay(self, ticket: Ticket) -> None:
+        """The queue timeout has passed: behind all others of its level, until its deadline."""
+        ticket.patience = math.inf
+        if ticket.phase is Phase.WAITING:
+            ticket.place = (ticket.place[0], True)
+            self._stand(ticket)
+        self._watch(ticket, ticket.expires)
+
+    def _watch(self, ticket: Ticket, at: float) -> None:
+        if at != math.inf:
+            heapq.heappush(self._times, (at, ticket.number, ticket))
+
+    def _forget(self) -> None:
+        """One ticket less is alive; its time is taken out when it comes up, or when half of them are like it."""
+        self._live -= 1
+        if not self._live:
+            self._times.clear()
+        elif len(self._times) > 2 * self._live + 64:
+            self._times = [entry for entry in self._times if entry[2].phase is not Phase.ENDED]
+            heapq.heapify(self._times)
+
+    def _tidy(self) -> None:
+        """Take out of the lines what has left its place: at the front always, elsewhere when it is the larger part."""
+        if self._entries > 2 * self.waiting + 64 or not self.waiting:
+            for place, line in self._lines.items():
+                self._lines[place] = deque(ticket for ticket in line if _stands(ticket, place))
+            self._lines = {place: line for place, line in self._lines.items() if line}
+            self._places = sorted(self._lines)
+            self._entries = self.waiting
+        while self._places:
+            place = self._places[0]
+            line = self._lines[place]
+            while line and not _stands(line[0], place):
+                line.popleft()
+                self._entries -= 1
+            if line:
+                return
+            del self._lines[self._places.pop(0)]
+
+
+def _stands(ticket: Ticket, place: _Place) -> bool:
+    return ticket.phase is Phase.WAITING and ticket.place == place
+
+
+def _timeout_s(policy: QueuePolicy, own_s: float) -> float:
+    """The queue timeout of a request, 0 for none: a caller's own may only be shorter than the policy's."""
+    given_s = policy.default_timeout_microseconds / 1e6
+    if policy.allow_timeout_override and own_s:
+        return min(own_s, given_s or own_s)
+    return given_s

@@ -19,9 +19,9 @@ from vedette.core.errors import CaptureFailed, Unavailable, Unimplemented, Vedet
 from vedette.core.models import Signature
 from vedette.core.ports import Registry, RepositoryEntry
 from vedette.core.tensors import InferRequest, InferResponse, Parameter, Tensor
-from vedette.inference.batcher import Execution, Work
 from vedette.inference.capture import Place
 from vedette.inference.checks import echoed, priority, time_limit
+from vedette.inference.execution import Execution, Work
 from vedette.inference.model_config import model_config
 from vedette.inference.router import Absence, Choice, Route, Router, ServedVariant
 from vedette.inference.shadows import ShadowLane
@@ -99,11 +99,11 @@ class DataPlane:
         """
         route = self._router.route(endpoint)
         choice = Choice(route, route.pick(version, target))
-        choice.variant.batcher.hold()
+        choice.variant.executor.hold()
         try:
             yield choice
         finally:
-            choice.variant.batcher.release()
+            choice.variant.executor.release()
 
     async def infer(
         self,
@@ -226,7 +226,7 @@ class DataPlane:
         """Statistics of every version of every endpoint, or of those named. Raises NotFound, Unavailable."""
         routes = [self._router.route(endpoint)] if endpoint else self._router.routes()
         return [
-            variant.recorder.snapshot(variant.batcher.runtime.memory_bytes)
+            variant.recorder.snapshot(variant.executor.runtime.memory_bytes)
             for route in routes
             for variant in ([route.serving(version)] if version else [route.serving(v) for v in route.versions])
         ]
@@ -304,19 +304,20 @@ class DataPlane:
         self, request: InferRequest, route: Route, variant: ServedVariant, started: float
     ) -> tuple[InferResponse, Execution, int, float]:
         """The response, and for its record: the run, its rows and when the input was ready."""
-        deadline, first = started + route.timeout_s, 0
+        deadline, first, limit = started + route.timeout_s, 0, None
         parameters: dict[str, Parameter] = request.parameters
         if parameters:
             check_parameters(parameters)
             limit, first = time_limit(parameters), priority(parameters)
-            deadline = min(deadline, started + limit) if limit else deadline
+            if limit and not variant.executor.own_timeouts:
+                deadline = min(deadline, started + limit)
             parameters = echoed(parameters)
         if request.deadline is not None and request.deadline < deadline:
             deadline = request.deadline
         feeds, rows = variant.check.feeds(request.inputs)
         names = variant.check.outputs(request.outputs)
         prepared = self._now()
-        execution = await variant.batcher.submit(Work(feeds, names, rows, deadline, first))
+        execution = await variant.executor.submit(Work(feeds, names, rows, deadline, first, limit or 0.0))
         outputs = execution.outputs
         if request.outputs:
             outputs = _classified(request, outputs, variant.check.signature)
@@ -379,9 +380,11 @@ def _record(
     meters.request(done - started)
     meters.queue(execution.queue_s)
     meters.compute(execution.infer_s)
-    meters.rows(rows)
+    if execution.batch_rows:
+        meters.rows(execution.batch_rows)
     variant.recorder.succeeded(
         rows,
+        execution.batch_rows,
         at=at,
         total_s=done - started,
         queue_s=execution.queue_s,

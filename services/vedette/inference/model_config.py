@@ -5,6 +5,8 @@ Source: triton-inference-server/common, protobuf/model_config.proto; field names
 
 from __future__ import annotations
 
+from dataclasses import asdict
+
 from vedette.core.models import GRAPH_FILE, Signature, TensorSpec
 from vedette.inference.router import Route, ServedVariant
 
@@ -18,7 +20,10 @@ def model_config(route: Route, variant: ServedVariant) -> dict[str, object]:
     """
     signature = variant.check.signature
     batched = is_batched(signature)
-    return {
+    executor = variant.executor
+    merging: dict[str, object] = {} if executor.unbatched else {"dynamic_batching": _merging(route)}
+    told = {"not_batched": executor.unbatched} if executor.unbatched else {"merged_rows": str(executor.max_rows)}
+    return merging | {
         "name": route.endpoint,
         "platform": variant.model_version.platform,
         "backend": "onnxruntime",
@@ -28,8 +33,20 @@ def model_config(route: Route, variant: ServedVariant) -> dict[str, object]:
         "output": [{**_tensor(spec, batched), "label_filename": ""} for spec in signature.outputs],
         "instance_group": [{"name": f"{route.endpoint}_0", "kind": "KIND_CPU", "count": 1, "gpus": []}],
         "default_model_filename": GRAPH_FILE,
-        "parameters": {},
+        "parameters": {name: {"string_value": value} for name, value in told.items()},
         "model_warmup": [],
+    }
+
+
+def _merging(route: Route) -> dict[str, object]:
+    """The message ModelDynamicBatching; what is ours beyond it is left out."""
+    settings = asdict(route.config.dynamic_batching)
+    for ours in ("enabled", "max_batch_size", "bucket_sizes"):
+        del settings[ours]
+    policies = settings["priority_queue_policy"]
+    return settings | {
+        "preferred_batch_size": list(settings["preferred_batch_size"]),
+        "priority_queue_policy": {str(level): policy for level, policy in policies.items()},
     }
 
 

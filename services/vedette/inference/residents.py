@@ -17,12 +17,12 @@ from vedette.core.metrics import Metrics
 from vedette.core.models import GRAPH_FILE, ModelVersion, SessionOptions
 from vedette.core.ports import Registry
 from vedette.engine.chain import Chain
-from vedette.engine.providers import check_options
+from vedette.engine.providers import check_options, thread_count
 from vedette.engine.runtime import Runtime
 from vedette.engine.session import Session
 from vedette.engine.warmup import measure
-from vedette.inference.batcher import INLINE_LIMIT_S, RunTime
 from vedette.inference.cache import ModelCache
+from vedette.inference.run_time import INLINE_LIMIT_S, RunTime
 
 log = logging.getLogger(__name__)
 _WARM_RUNS = 3
@@ -41,6 +41,11 @@ class Resident:
     key: Key
     runtime: Runtime
     run_time: RunTime
+
+    @property
+    def threads(self) -> int:
+        """Threads that work on one run, the caller's among them."""
+        return thread_count(self.key[1])
 
 
 @dataclass(slots=True)

@@ -20,11 +20,12 @@ from itertools import accumulate
 
 from vedette.core.errors import InvalidArgument, NotFound, Unavailable
 from vedette.core.models import EndpointConfig, ModelVersion, Signature
-from vedette.inference.batcher import Batcher, Gate
 from vedette.inference.capture import Lane
 from vedette.inference.checks import SignatureCheck
+from vedette.inference.execution import Executor
 from vedette.inference.meters import Meters
 from vedette.inference.statistics import Recorder
+from vedette.inference.workers import Gate
 
 GOLDEN = 0.6180339887498949
 SILVER = 0.41421356237309515
@@ -56,7 +57,7 @@ class ServedVariant:
     weight: float
     model_version: ModelVersion
     check: SignatureCheck
-    batcher: Batcher
+    executor: Executor
     recorder: Recorder
     meters: Meters
     lane: Lane | None = None

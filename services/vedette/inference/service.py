@@ -15,7 +15,6 @@ from vedette.core.metrics import Metrics
 from vedette.core.ports import EventStream, Registry
 from vedette.engine.cpus import available_cpus
 from vedette.inference.assembly import Assembly
-from vedette.inference.batcher import Workers
 from vedette.inference.cache import ModelCache
 from vedette.inference.capture import Bounds, Capture
 from vedette.inference.config import InferenceSettings
@@ -30,6 +29,7 @@ from vedette.inference.residents import Residents
 from vedette.inference.router import Router
 from vedette.inference.rpc import rpc_service
 from vedette.inference.shadows import ShadowLane
+from vedette.inference.workers import Workers
 
 log = logging.getLogger(__name__)
 _FLUSH_S = 5.0

@@ -18,8 +18,8 @@ from dataclasses import dataclass
 from vedette.codec.binary import byte_size
 from vedette.core.errors import VedetteError
 from vedette.core.tensors import InferRequest, Tensor
-from vedette.inference.batcher import Workers
 from vedette.inference.router import ServedVariant, Shadow
+from vedette.inference.workers import Workers
 
 log = logging.getLogger(__name__)
 
@@ -52,7 +52,7 @@ class ShadowLane:
             shadow.variant.meters.count_shadow("dropped")
             return
         self._bytes += size
-        shadow.variant.batcher.hold()
+        shadow.variant.executor.hold()
         self._queue.append(_Copy(shadow.variant, request.inputs, size))
         self._wake.set()
 
@@ -72,7 +72,7 @@ class ShadowLane:
             self._queue.remove(copy)
             self._bytes -= copy.size
             copy.variant.meters.count_shadow("dropped")
-            copy.variant.batcher.release()
+            copy.variant.executor.release()
 
     def close(self) -> None:
         """Let the thread end with what it is running."""
@@ -88,10 +88,10 @@ class ShadowLane:
         try:
             variant.meters.count_shadow(await self._outcome(copy))
         finally:
-            variant.batcher.release()
+            variant.executor.release()
 
     async def _outcome(self, copy: _Copy) -> str:
-        check, runtime = copy.variant.check, copy.variant.batcher.runtime
+        check, runtime = copy.variant.check, copy.variant.executor.runtime
         try:
             feeds, _ = check.feeds(copy.inputs)
             await asyncio.get_running_loop().run_in_executor(self._thread, runtime.run, feeds, check.outputs(()))

@@ -75,23 +75,39 @@ class _Batches:
 class Recorder:
     """Collects for one endpoint and version. Used on the event loop only, so it needs no lock."""
 
-    __slots__ = ("_batches", "_fail_s", "_failures", "_last_s", "_queue_s", "_success_s", "endpoint", "version")
+    __slots__ = ("_batches", "_fail_s", "_failures", "_last_s", "_queue_s", "_rows", "_sharers", "_success_s",
+                 "endpoint", "version")  # fmt: skip
 
     def __init__(self, endpoint: str, version: str) -> None:
         self.endpoint = endpoint
         self.version = version
         self._batches: dict[int, _Batches] = {}
         self._success_s = self._queue_s = self._fail_s = self._last_s = 0.0
-        self._failures = 0
+        self._failures = self._rows = 0
+        self._sharers = _Batches()
+        """Requests answered by an execution that is counted with another of them."""
 
     def succeeded(
-        self, rows: int, *, at: float, total_s: float, queue_s: float, input_s: float, infer_s: float, output_s: float
+        self,
+        rows: int,
+        batch_rows: int,
+        *,
+        at: float,
+        total_s: float,
+        queue_s: float,
+        input_s: float,
+        infer_s: float,
+        output_s: float,
     ) -> None:
-        """Count one answered request; `at` is seconds since the epoch. About 0.5 us."""
-        batch = self._batches.get(rows)
+        """Count one answered request; `at` is seconds since the epoch. About 0.5 us.
+
+        `batch_rows`: rows of the execution that answered it; 0: it is counted with another request of its batch.
+        """
+        batch = self._batches.get(batch_rows) if batch_rows else self._sharers
         if batch is None:
-            batch = self._batches[rows] = _Batches()
+            batch = self._batches[batch_rows] = _Batches()
         batch.executions += 1
+        self._rows += rows
         batch.input_s += input_s
         batch.infer_s += infer_s
         batch.output_s += output_s
@@ -109,18 +125,20 @@ class Recorder:
         """Everything so far, in the extension's shape."""
         batches = sorted(self._batches.items())
         executions = sum(batch.executions for _, batch in batches)
+        each = [*self._batches.values(), self._sharers]
+        answered = executions + self._sharers.executions
         return ModelStatistics(
             name=self.endpoint,
             version=self.version,
             last_inference=int(self._last_s * 1000),
-            inference_count=sum(rows * batch.executions for rows, batch in batches),
+            inference_count=self._rows,
             execution_count=executions,
-            success=_duration(executions, self._success_s),
+            success=_duration(answered, self._success_s),
             fail=_duration(self._failures, self._fail_s),
-            queue=_duration(executions, self._queue_s),
-            compute_input=_duration(executions, sum(batch.input_s for _, batch in batches)),
-            compute_infer=_duration(executions, sum(batch.infer_s for _, batch in batches)),
-            compute_output=_duration(executions, sum(batch.output_s for _, batch in batches)),
+            queue=_duration(answered, self._queue_s),
+            compute_input=_duration(answered, sum(batch.input_s for batch in each)),
+            compute_infer=_duration(answered, sum(batch.infer_s for batch in each)),
+            compute_output=_duration(answered, sum(batch.output_s for batch in each)),
             batch_stats=tuple(_batch_statistics(rows, batch) for rows, batch in batches),
             memory_usage=(MemoryUsage("CPU", 0, memory_bytes),) if memory_bytes else (),
         )

@@ -13,10 +13,11 @@ from pydantic import Field
 from vedette.chassis.control.documents import Document, Flag, Integer, Number, Positive
 from vedette.codec.checks import check_json
 from vedette.core.errors import InvalidArgument
-from vedette.core.models import ApprovalStatus, CaptureSettings, Limits, SessionOptions
+from vedette.core.models import ApprovalStatus, CaptureSettings, DynamicBatching, Limits, QueuePolicy, SessionOptions
 from vedette.registry.endpoints import Choice, ConfigDraft, StepDraft, VariantDraft, parse_choice
 from vedette.registry.versions import Completion, Details
 
+Whole = Annotated[int, Field(strict=True, ge=-(2**53), lt=2**53)]
 VersionChoice = Annotated[Positive | str, Field(description="A version number, or @alias: the one it names now.")]
 
 
@@ -155,6 +156,46 @@ class CaptureDocument(Document):
     exclude: list[str] = []
 
 
+class QueuePolicyDocument(Document):
+    """How long and how many may wait to be batched."""
+
+    timeout_action: Literal["REJECT", "DELAY"] = "REJECT"
+    default_timeout_microseconds: Whole = 0
+    allow_timeout_override: Flag = False
+    max_queue_size: Integer = 0
+
+    def policy(self) -> QueuePolicy:
+        """The same as the domain has it."""
+        return QueuePolicy(**self.model_dump())
+
+
+class DynamicBatchingDocument(Document):
+    """How requests are merged into one run; Triton's names."""
+
+    enabled: Flag = True
+    max_batch_size: Integer = 0
+    preferred_batch_size: list[Integer] = []
+    max_queue_delay_microseconds: Whole = 0
+    preserve_ordering: Flag = False
+    priority_levels: Integer = 0
+    default_priority_level: Integer = 0
+    default_queue_policy: QueuePolicyDocument = QueuePolicyDocument()
+    priority_queue_policy: dict[int, QueuePolicyDocument] = {}
+    bucket_sizes: list[Integer] = []
+
+    def batching(self) -> DynamicBatching:
+        """The same as the domain has it."""
+        simple = self.model_dump(exclude={"default_queue_policy", "priority_queue_policy"})
+        return DynamicBatching(
+            **simple
+            | {name: tuple(simple[name]) for name in ("preferred_batch_size", "bucket_sizes")}
+            | {
+                "default_queue_policy": self.default_queue_policy.policy(),
+                "priority_queue_policy": {level: each.policy() for level, each in self.priority_queue_policy.items()},
+            }
+        )
+
+
 class ConfigDocument(Document):
     """The whole configuration of an endpoint."""
 
@@ -163,6 +204,7 @@ class ConfigDocument(Document):
     shadow_variants: list[VariantDocument] = []
     limits: LimitsDocument = LimitsDocument()
     capture: CaptureDocument = CaptureDocument()
+    dynamic_batching: DynamicBatchingDocument = DynamicBatchingDocument()
 
     def draft(self) -> ConfigDraft:
         """The same as the domain has it."""
@@ -172,6 +214,7 @@ class ConfigDocument(Document):
             shadow_variants=tuple(variant.draft() for variant in self.shadow_variants),
             limits=Limits(**self.limits.model_dump()),
             capture=CaptureSettings(**{**self.capture.model_dump(), "exclude": tuple(self.capture.exclude)}),
+            dynamic_batching=self.dynamic_batching.batching(),
         )
 
 

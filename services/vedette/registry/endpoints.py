@@ -14,6 +14,7 @@ from typing import Literal
 from vedette.core.errors import Conflict, InvalidArgument
 from vedette.core.models import (
     CaptureSettings,
+    DynamicBatching,
     Endpoint,
     EndpointConfig,
     EndpointStatus,
@@ -26,6 +27,7 @@ from vedette.core.models import (
     check_name,
 )
 from vedette.core.ports import ReplicaReport
+from vedette.registry.batching import check_batching
 from vedette.registry.variants import Named, check_alike, check_excluded
 from vedette.registry.versions import check_servable
 
@@ -69,6 +71,7 @@ class ConfigDraft:
     shadow_variants: tuple[VariantDraft, ...] = ()
     limits: Limits = field(default_factory=Limits)
     capture: CaptureSettings = field(default_factory=CaptureSettings)
+    dynamic_batching: DynamicBatching = field(default_factory=DynamicBatching)
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,6 +111,7 @@ def resolve(draft: ConfigDraft, number: Callable[[str, Choice], int]) -> Endpoin
         shadow_variants=tuple(map(variant, draft.shadow_variants)),
         limits=draft.limits,
         capture=draft.capture,
+        dynamic_batching=draft.dynamic_batching,
     )
 
 
@@ -124,6 +128,7 @@ def check_shape(config: EndpointConfig) -> None:
         _check_pipeline(config.model, variant)
     _check_limits(config.limits)
     _check_capture(config.capture)
+    check_batching(config.dynamic_batching, config.limits)
 
 
 def check_fit(config: EndpointConfig, versions: Mapping[ModelRef, ModelVersion], rules: Rules) -> None:

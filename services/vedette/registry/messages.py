@@ -12,7 +12,7 @@ from google.protobuf.json_format import MessageToDict, ParseDict, ParseError
 from google.protobuf.message import Message
 
 from vedette.core.errors import InvalidArgument
-from vedette.core.models import CaptureSettings, Limits, SessionOptions
+from vedette.core.models import CaptureSettings, DynamicBatching, Limits, SessionOptions
 from vedette.proto.registry.v1 import registry_pb2 as pb
 from vedette.registry.endpoints import Choice, ConfigDraft, StepDraft, VariantDraft
 
@@ -45,6 +45,7 @@ def draft_from(message: pb.EndpointConfig) -> ConfigDraft:
         shadow_variants=tuple(map(_variant, message.shadow_variants)),
         limits=from_message(message.limits, Limits),
         capture=from_message(message.capture, CaptureSettings),
+        dynamic_batching=from_message(message.dynamic_batching, DynamicBatching),
     )
 
 

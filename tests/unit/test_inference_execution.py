@@ -14,7 +14,9 @@ from vedette.core.errors import DeadlineExceeded, ModelFailed, Overloaded
 from vedette.core.metrics import NoMetrics
 from vedette.core.models import TensorSpec
 from vedette.core.tensors import Tensor
-from vedette.inference.batcher import Batcher, Execution, Gate, RunTime, Work, Workers
+from vedette.inference.execution import Execution, Executor, Work
+from vedette.inference.run_time import RunTime
+from vedette.inference.workers import Gate, Workers
 
 SPEC = (TensorSpec("x", "FP32", (-1,)),)
 
@@ -48,7 +50,7 @@ class Stage:
 
 
 class Door:
-    """A batcher over a stage, slow enough for threads unless told otherwise."""
+    """An executor over a stage, slow enough for threads unless told otherwise."""
 
     def __init__(
         self, *, threads: int = 1, limit: int = 100, run_s: float = 1.0, workers: Workers | None = None
@@ -56,13 +58,13 @@ class Door:
         self.stage = Stage()
         self.gate = Gate(limit, NoMetrics().gauge("vedette_requests_in_flight"))
         self.workers = workers or Workers(threads)
-        self.batcher = Batcher(self.stage, RunTime(run_s, 0.0), gate=self.gate, workers=self.workers)
+        self.executor = Executor(self.stage, RunTime(run_s, 0.0), gate=self.gate, workers=self.workers)
 
     def send(self, number: float, *, priority: int = 0, timeout: float = 60.0) -> asyncio.Task[Execution]:
         """Submit a request that carries a number."""
         feeds = {"x": Tensor("x", "FP32", np.array([number], np.float32))}
         work = Work(feeds, ("x",), 1, time.monotonic() + timeout, priority)
-        return asyncio.create_task(self.batcher.submit(work))
+        return asyncio.create_task(self.executor.submit(work))
 
     async def running(self) -> None:
         """Wait until one more request runs."""
@@ -92,10 +94,10 @@ async def test_a_short_run_is_inline_on_the_event_loop() -> None:
 async def test_many_rows_of_a_short_model_go_to_a_thread() -> None:
     """What counts is the estimate for these rows, not the model's name."""
     door = Door(run_s=0.00001)
-    batcher = Batcher(door.stage, RunTime(0.00001, 0.00001), gate=door.gate, workers=door.workers)
+    executor = Executor(door.stage, RunTime(0.00001, 0.00001), gate=door.gate, workers=door.workers)
     work = Work({"x": Tensor("x", "FP32", np.zeros(100, np.float32))}, ("x",), 100, time.monotonic() + 60)
     door.let(1)
-    await batcher.submit(work)
+    await executor.submit(work)
     assert threading.get_ident() not in door.stage.threads
 
 
@@ -195,7 +197,7 @@ async def test_a_deadline_that_passes_in_the_queue_ends_the_wait_and_drops_the_w
 async def test_work_whose_deadline_passed_unnoticed_is_dropped_when_its_turn_comes() -> None:
     """A late event loop does not make the model work for nobody: the clock is looked at before the run."""
     door, now = Door(), [100.0]
-    late = Batcher(door.stage, RunTime(1.0, 0.0), gate=door.gate, workers=door.workers, now=lambda: now[0])
+    late = Executor(door.stage, RunTime(1.0, 0.0), gate=door.gate, workers=door.workers, now=lambda: now[0])
     first = door.send(0)
     await door.running()
     feeds = {"x": Tensor("x", "FP32", np.array([1], np.float32))}
@@ -233,7 +235,7 @@ async def test_a_deadline_that_has_passed_already_costs_nothing() -> None:
 async def test_one_over_the_limit_is_refused_inline_too() -> None:
     """max_queue holds for the endpoint, whichever way the request would have run."""
     door = Door(limit=1)
-    quick = Batcher(Stage(), RunTime(0.0, 0.0), gate=door.gate, workers=door.workers)
+    quick = Executor(Stage(), RunTime(0.0, 0.0), gate=door.gate, workers=door.workers)
     first = door.send(0)
     await door.running()
     with pytest.raises(Overloaded):
@@ -262,7 +264,7 @@ async def test_drained_waits_for_what_waits_and_runs() -> None:
     door = Door()
     tasks = [door.send(0), door.send(1)]
     await door.running()
-    drained = asyncio.create_task(door.batcher.drained())
+    drained = asyncio.create_task(door.executor.drained())
     await asyncio.sleep(0)
     door.let(1)
     await tasks[0]
@@ -282,7 +284,7 @@ async def test_a_thousand_given_up_requests_do_not_pile_up() -> None:
         for task in gone:
             task.cancel()
         await asyncio.gather(*gone, return_exceptions=True)
-    assert len(door.batcher._waiting) < 100
+    assert len(door.executor._long._times) < 200
     door.let(1)
     await first
     await emptied(door.gate)
