@@ -12,10 +12,9 @@ import pytest
 from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
+from tests.grpc_transports import Server, Transport
 
 from vedette.chassis.config import ConfigurationError
-from vedette.chassis.grpc_fast import FastGrpcServer
-from vedette.chassis.grpc_server import GrpcServer
 from vedette.chassis.logs import REQUEST_ID, TRACE_ID
 from vedette.chassis.rpc import Rpc, RpcService
 from vedette.chassis.telemetry import CellMetrics
@@ -82,19 +81,6 @@ class Toy:
             Rpc("Gather", "stream_unary", "read", self.gather, Ask, Answer),
         )
         return RpcService(WIRE_NAME, methods, reflect_as="toys")
-
-
-Server = GrpcServer | FastGrpcServer
-Transport = type[GrpcServer] | type[FastGrpcServer]
-
-
-@pytest.fixture(params=[GrpcServer, FastGrpcServer], ids=["grpcio", "fast"])
-def transport(request: pytest.FixtureRequest) -> Transport:
-    """Each test runs once on each transport."""
-    chosen: Transport = request.param
-    if chosen is FastGrpcServer:
-        pytest.importorskip("pygrpc_native", reason="the extra `fast` is not installed")
-    return chosen
 
 
 @pytest.fixture

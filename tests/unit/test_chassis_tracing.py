@@ -14,6 +14,7 @@ from typing import Any
 
 import grpc
 import pytest
+from tests.grpc_transports import Transport
 from tests.unit.test_chassis_asgi import bridged
 from tests.unit.test_chassis_grpc import Ask, Toy, method
 from tests.unit.test_chassis_grpc import serving as grpc_serving
@@ -99,13 +100,15 @@ async def test_spans_reach_the_collector(collector: tuple[str, list[bytes]]) -> 
         assert part in sent
 
 
-async def test_calls_and_control_routes_have_spans_too(collector: tuple[str, list[bytes]], tmp_path: Path) -> None:
+async def test_calls_and_control_routes_have_spans_too(
+    transport: Transport, collector: tuple[str, list[bytes]], tmp_path: Path
+) -> None:
     """A gRPC call and a route of an ASGI application are children of their caller's span as well."""
     endpoint, received = collector
     tracer = open_tracer(endpoint, "test")
     assert tracer is not None
     toy = Toy()
-    async with grpc_serving(toy, tracer=tracer) as (channel, _):
+    async with grpc_serving(transport, toy, tracer=tracer) as (channel, _):
         call = method(channel, "One")(Ask(service="a"), metadata=(("traceparent", PARENT),))
         assert (await call).status == 1
         assert dict(await call.initial_metadata())["traceparent"].startswith(f"00-{TRACE}-")
@@ -119,14 +122,14 @@ async def test_calls_and_control_routes_have_spans_too(collector: tuple[str, lis
 
 
 async def test_streams_have_a_span_until_their_end(
-    collector: tuple[str, list[bytes]], caplog: pytest.LogCaptureFixture
+    transport: Transport, collector: tuple[str, list[bytes]], caplog: pytest.LogCaptureFixture
 ) -> None:
     """One that ends, one that fails and one that the caller leaves each become a span, and nothing is logged."""
     endpoint, received = collector
     tracer = open_tracer(endpoint, "test")
     assert tracer is not None
     toy = Toy()
-    async with grpc_serving(toy, tracer=tracer) as (channel, _):
+    async with grpc_serving(transport, toy, tracer=tracer) as (channel, _):
         for service in ("a", "failed", "forever"):
             call = method(channel, "Many", "unary_stream")(Ask(service=service), metadata=(("traceparent", PARENT),))
             assert dict(await call.initial_metadata())["traceparent"].startswith(f"00-{TRACE}-")

@@ -10,10 +10,9 @@ from contextlib import asynccontextmanager
 import grpc
 import numpy as np
 import pytest
+from tests.grpc_transports import Transport
 
 from vedette.chassis.grpc_calls import CODE_KEY
-from vedette.chassis.grpc_fast import FastGrpcServer
-from vedette.chassis.grpc_server import GrpcServer
 from vedette.core.errors import InvalidArgument, ModelFailed, NotFound, Overloaded, Unimplemented, VedetteError
 from vedette.core.metrics import NoMetrics
 from vedette.core.models import Signature, TensorSpec
@@ -125,18 +124,6 @@ class EchoPlane:
 
     async def unload(self, endpoint: str, parameters=None) -> None:
         self.asked.append(("unload", dict(parameters)))
-
-
-Transport = type[GrpcServer] | type[FastGrpcServer]
-
-
-@pytest.fixture(params=[GrpcServer, FastGrpcServer], ids=["grpcio", "fast"])
-def transport(request: pytest.FixtureRequest) -> Transport:
-    """Each test that serves runs once on each transport."""
-    chosen: Transport = request.param
-    if chosen is FastGrpcServer:
-        pytest.importorskip("pygrpc_native", reason="the extra `fast` is not installed")
-    return chosen
 
 
 @asynccontextmanager

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 
 import httpx
 import pytest
-from tests.wire.target import Target, our_suite
+from tests.wire.target import Target, fast_twin, our_suite
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -36,16 +36,45 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
                 item.add_marker(pytest.mark.skip(reason="needs an extension or a model of vedette's own"))
 
 
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """A test that speaks gRPC runs on each of our transports."""
+    if "grpc_address" in metafunc.fixturenames and not metafunc.config.getoption("--oip-http", default=None):
+        metafunc.parametrize("transport", ["grpcio", "fast"], indirect=True, scope="session")
+
+
 @pytest.fixture(scope="session")
-def target(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Target]:
+def transport(request: pytest.FixtureRequest) -> str:
+    """What serves gRPC: `grpc_transport` of the server under test."""
+    chosen: str = getattr(request, "param", "grpcio")
+    if chosen == "fast":
+        pytest.importorskip("pygrpc_native", reason="the extra `fast` is not installed")
+    return chosen
+
+
+@pytest.fixture(scope="session")
+def ours(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Target]:
+    """Our suite with all models in service."""
+    with our_suite(tmp_path_factory.mktemp("suite")) as ours:
+        yield ours
+
+
+@pytest.fixture(scope="session")
+def ours_fast(ours: Target, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Target]:
+    """Another inference service on the same registry, with the other transport for gRPC."""
+    assert ours.suite is not None
+    with fast_twin(ours.suite, tmp_path_factory.mktemp("fast")) as twin:
+        yield twin
+
+
+@pytest.fixture(scope="session")
+def target(request: pytest.FixtureRequest, transport: str) -> Target:
     """The server under test."""
     url = request.config.getoption("--oip-http", default=None)
     if url:
         grpc = request.config.getoption("--oip-grpc", default=None) or ""
-        yield Target(url.rstrip("/"), grpc, request.config.getoption("--oip-model"))
-        return
-    with our_suite(tmp_path_factory.mktemp("suite")) as ours:
-        yield ours
+        return Target(url.rstrip("/"), grpc, request.config.getoption("--oip-model"))
+    chosen: Target = request.getfixturevalue("ours" if transport == "grpcio" else "ours_fast")
+    return chosen
 
 
 @pytest.fixture(scope="session")

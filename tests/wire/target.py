@@ -168,6 +168,18 @@ def our_suite(folder: Path) -> Iterator[Target]:
         yield Target(suite.http, suite.grpc, "identity-{datatype}", suite)
 
 
+@contextmanager
+def fast_twin(suite: Suite, folder: Path) -> Iterator[Target]:
+    """One more inference process on this suite's registry, which serves gRPC with the extra `fast`."""
+    env = {
+        "VEDETTE_INFERENCE__REGISTRY_ADDRESS": suite.registry_grpc,
+        "VEDETTE_INFERENCE__GRPC_TRANSPORT": "fast",
+    }
+    with Suite(folder, ("inference",), env) as twin:
+        _wait_ready(twin, [each.name for each in our_models()])
+        yield Target(twin.http, twin.grpc, "identity-{datatype}", twin)
+
+
 def _deploy(registry: httpx.Client, deployed: Deployed) -> None:
     details = msgspec.json.encode({"signature": deployed.signature}).decode()
     for graph in deployed.versions:

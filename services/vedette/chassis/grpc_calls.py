@@ -21,7 +21,7 @@ from google.protobuf.message import DecodeError
 from vedette.chassis.logs import REQUEST_ID, SANE_ID, TRACE_ID, log_unexpected
 from vedette.chassis.rpc import Rpc
 from vedette.chassis.tracing import Tracer, trace_id_of
-from vedette.core.errors import CODES, InvalidArgument, VedetteError
+from vedette.core.errors import CODES, Cancelled, InvalidArgument, VedetteError
 from vedette.core.metrics import Counter, Metrics
 
 CODE_KEY = "vedette-code"
@@ -46,7 +46,7 @@ class Failure:
 
     status: int
     message: str
-    trailing: Metadata
+    trailing: Metadata = ()
 
 
 class Calls:
@@ -88,9 +88,11 @@ class Calls:
                 TRACE_ID.set(trace_id)
         REQUEST_ID.set(request_id or f"{self._prefix}-{next(self._numbers):x}")
 
-    def failure(self, error: Exception) -> Failure:
+    def failure(self, error: BaseException) -> Failure:
         """Count the error and say how its call ends; an unforeseen one is logged under the call's id."""
         request_id = REQUEST_ID.get()
+        if isinstance(error, asyncio.CancelledError):
+            error = Cancelled("the call was cancelled where it ran")
         if not isinstance(error, VedetteError):
             error = log_unexpected(error, request_id)
         self._counters[error.code].inc()
@@ -105,11 +107,11 @@ class Calls:
             identify(context.invocation_metadata())
             try:
                 response = await handler(_checked(request) if streamed_in else whole(request), context)
-            except (asyncio.CancelledError, grpc.aio.AbortError):
+            except grpc.aio.AbortError:
                 raise
-            except Exception as error:
+            except (Exception, asyncio.CancelledError) as error:
                 await self._abort(context, error)
-                raise  # unreachable: abort raises
+                raise  # the caller has gone; else `_abort` has raised
             answered()
             return response
 
@@ -127,18 +129,30 @@ class Calls:
                 async with aclosing(handler(asked, context)) as responses:
                     async for response in responses:
                         yield response
-            except (asyncio.CancelledError, grpc.aio.AbortError):
+            except grpc.aio.AbortError:
                 raise
-            except Exception as error:  # noqa: BLE001 - `failure` tells ours from unknown ones
+            except (Exception, asyncio.CancelledError) as error:
                 await self._abort(context, error)
+                raise  # the caller has gone; else `_abort` has raised
             answered()
 
         return call
 
-    async def _abort(self, context: grpc.aio.ServicerContext[Any, Any], error: Exception) -> None:
-        """End the call with the error's status. Always raises."""
+    async def _abort(self, context: grpc.aio.ServicerContext[Any, Any], error: BaseException) -> None:
+        """End the call with the error's status, which raises; return if its caller has cancelled it."""
+        if withdrawn(error):
+            return
         failure = self.failure(error)
         await context.abort(_STATUS[failure.status], failure.message, trailing_metadata=failure.trailing)
+
+
+def withdrawn(error: BaseException) -> bool:
+    """Whether the error is the cancellation of this task: its caller left, or the server stops.
+
+    One that comes from what the handler awaited cancels nobody else, and its caller still waits for an answer.
+    """
+    task = asyncio.current_task()
+    return isinstance(error, asyncio.CancelledError) and task is not None and task.cancelling() > 0
 
 
 class _Malformed:
