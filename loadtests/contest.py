@@ -105,67 +105,6 @@ def _row(server: str, heat: Heat, runs: list[Figures], rss_mb: float) -> Row:
     )  # fmt: skip
 
 
-@dataclass(frozen=True, slots=True)
-class Contest:
-    """Who is asked what, how long and how often."""
-
-    contestants: Sequence[Contestant]
-    heats: Sequence[Heat]
-    rounds: int
-    seconds: int
-    full: bool = False
-    threads: int = 1
-    """CPUs of the server, and what ONNX Runtime may use inside an operator."""
-
-    def heats_of(self, contestant: Contestant) -> list[Heat]:
-        """What the server is asked."""
-        return [heat for heat in self.heats if takes_part(contestant, heat, full=self.full)]
-
-    @property
-    def steps(self) -> int:
-        """Runs in all, for a progress bar."""
-        return self.rounds * sum(len(self.heats_of(contestant)) for contestant in self.contestants)
-
-    def hold(self, say: Callable[[str, int], None]) -> Outcome:
-        """Run it: the servers in turn, round after round. `say` gets what happens and how many runs are over."""
-        outcome = Outcome()
-        names = tuple(dict.fromkeys(heat.model for heat in self.heats))
-        for number in range(self.rounds):
-            say(f"round {number + 1}: ONNX Runtime in process", 0)
-            cpu = machine.pin(SERVER_CPU, self.threads)
-            outcome.limits.append(measured(names, cpu, seconds=0.5, threads=self.threads))
-            for contestant in self.contestants:
-                self._turn(contestant, number, outcome, partial(_announce, say, number, contestant.name))
-        return outcome
-
-    def _turn(self, contestant: Contestant, number: int, outcome: Outcome, say: Callable[[str, int], None]) -> None:
-        """One server's part of a round; what failed in an earlier round is not tried again."""
-        mine = self.heats_of(contestant)
-        waiting = [heat for heat in mine if len(outcome.runs.get((contestant.name, heat), ())) == number]
-        say("starts", len(mine) - len(waiting))
-        if not waiting:
-            return
-        models = tuple(dict.fromkeys(heat.model for heat in mine))
-        try:
-            with contestant.start(machine.pin(SERVER_CPU, self.threads), models) as target:
-                for heat in waiting:
-                    say(f"{heat.model}, {heat.protocol}, {heat.in_flight} in flight", 0)
-                    self._heat(target, contestant, heat, outcome)
-                    say("", 1)
-                outcome.memory[contestant.name] = machine.rss_mb(target.pid)
-        except (NotStarted, OSError) as error:
-            outcome.absences.append(Absence(contestant.name, one_line(error)))
-
-    def _heat(self, target: Target, contestant: Contestant, heat: Heat, outcome: Outcome) -> None:
-        try:
-            figures = run(target, heat, seconds=self.seconds)
-        except BrokenRun as error:
-            where = f"{heat.model}, {heat.protocol}, {heat.in_flight} in flight"
-            outcome.absences.append(Absence(contestant.name, f"{where}: {one_line(error)}"))
-        else:
-            outcome.runs.setdefault((contestant.name, heat), []).append(figures)
-
-
 def _announce(say: Callable[[str, int], None], number: int, name: str, what: str, over: int) -> None:
     say(f"round {number + 1}: {name} {what}", over)
 
@@ -207,6 +146,69 @@ def _grpc(target: Target, heat: Heat) -> Parts:
         answer=answer, streams=heat.in_flight, cpu=machine.pin(GENERATOR_CPU),
     )  # fmt: skip
     return load, partial(messages.ask_grpc, target.grpc_port, heat.model)
+
+
+@dataclass(frozen=True, slots=True)
+class Contest:
+    """Who is asked what, how long and how often."""
+
+    contestants: Sequence[Contestant]
+    heats: Sequence[Heat]
+    rounds: int
+    seconds: int
+    full: bool = False
+    threads: int = 1
+    """CPUs of the server, and what ONNX Runtime may use inside an operator."""
+    run: Callable[..., Figures] = run
+    limits: Callable[..., Limits] = measured
+
+    def heats_of(self, contestant: Contestant) -> list[Heat]:
+        """What the server is asked."""
+        return [heat for heat in self.heats if takes_part(contestant, heat, full=self.full)]
+
+    @property
+    def steps(self) -> int:
+        """Runs in all, for a progress bar."""
+        return self.rounds * sum(len(self.heats_of(contestant)) for contestant in self.contestants)
+
+    def hold(self, say: Callable[[str, int], None]) -> Outcome:
+        """Run it: the servers in turn, round after round. `say` gets what happens and how many runs are over."""
+        outcome = Outcome()
+        names = tuple(dict.fromkeys(heat.model for heat in self.heats))
+        for number in range(self.rounds):
+            say(f"round {number + 1}: ONNX Runtime in process", 0)
+            cpu = machine.pin(SERVER_CPU, self.threads)
+            outcome.limits.append(self.limits(names, cpu, seconds=0.5, threads=self.threads))
+            for contestant in self.contestants:
+                self._turn(contestant, number, outcome, partial(_announce, say, number, contestant.name))
+        return outcome
+
+    def _turn(self, contestant: Contestant, number: int, outcome: Outcome, say: Callable[[str, int], None]) -> None:
+        """One server's part of a round; what failed in an earlier round is not tried again."""
+        mine = self.heats_of(contestant)
+        waiting = [heat for heat in mine if len(outcome.runs.get((contestant.name, heat), ())) == number]
+        say("starts", len(mine) - len(waiting))
+        if not waiting:
+            return
+        models = tuple(dict.fromkeys(heat.model for heat in mine))
+        try:
+            with contestant.start(machine.pin(SERVER_CPU, self.threads), models) as target:
+                for heat in waiting:
+                    say(f"{heat.model}, {heat.protocol}, {heat.in_flight} in flight", 0)
+                    self._heat(target, contestant, heat, outcome)
+                    say("", 1)
+                outcome.memory[contestant.name] = machine.rss_mb(target.pid)
+        except (NotStarted, OSError) as error:
+            outcome.absences.append(Absence(contestant.name, one_line(error)))
+
+    def _heat(self, target: Target, contestant: Contestant, heat: Heat, outcome: Outcome) -> None:
+        try:
+            figures = self.run(target, heat, seconds=self.seconds)
+        except BrokenRun as error:
+            where = f"{heat.model}, {heat.protocol}, {heat.in_flight} in flight"
+            outcome.absences.append(Absence(contestant.name, f"{where}: {one_line(error)}"))
+        else:
+            outcome.runs.setdefault((contestant.name, heat), []).append(figures)
 
 
 def ratios(mine: Row, other: Row) -> list[float]:

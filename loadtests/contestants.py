@@ -20,7 +20,7 @@ UNBATCHED = "vedette without batching"
 FAST = "vedette (fast)"
 BARE_GRPC = "bare grpcio aio"
 FAST_ENV = {"VEDETTE_INFERENCE__GRPC_TRANSPORT": "fast"}
-NO_BATCHING: dict[str, object] = {}
+NO_BATCHING: dict[str, object] = {"dynamic_batching": {"enabled": False}}
 """Of an endpoint's configuration: every request runs alone."""
 
 Start = Callable[[list[str], tuple[str, ...]], AbstractContextManager[Target]]

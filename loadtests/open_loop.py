@@ -25,7 +25,7 @@ from loadtests.generators import BrokenRun
 from loadtests.targets import Target
 
 SHARES = (0.5, 0.8, 0.95)
-FIELDS = ("rate", "answered_per_s", "p50_ms", "p99_ms", "p999_ms", "max_ms", "late_ms")
+FIELDS = ("rate", "answered_per_s", "p50_ms", "p99_ms", "p999_ms", "max_ms", "late_ms", "unanswered")
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +42,7 @@ class Row:
     p999_ms: float
     max_ms: float
     late_ms: float
+    unanswered: float
 
 
 def at_rate(target: Target, protocol: str, rate: float, *, seconds: float, poisson: bool = False) -> Latencies:
@@ -91,16 +92,16 @@ def _row(protocol: str, share: float, runs: list[tuple[float, Latencies]]) -> Ro
 
 def table(rows: Sequence[Row]) -> Table:
     """The rows as people read them."""
-    title = "vedette, constant arrival rate, latency from the due time; 30-64-2 network, 100 % capture, one CPU"
+    title = "Constant arrival rate, latency from the due time"
     drawn = Table(title=title, title_justify="left")
     for name in ("protocol", "of peak", "asked/s", "answered/s", "p50 ms", "p99 ms", "p99.9 ms", "max ms", "p99/p50",
-                 "sent late"):  # fmt: skip
+                 "sent late", "unanswered"):  # fmt: skip
         drawn.add_column(name, justify="left" if name == "protocol" else "right")
     for row in rows:
         drawn.add_row(
             row.protocol, f"{row.share:.0%}", f"{row.rate:,.0f}", f"{row.answered_per_s:,.0f}", f"{row.p50_ms:.2f}",
             f"{row.p99_ms:.2f}", f"{row.p999_ms:.2f}", f"{row.max_ms:.1f}", f"{row.p99_ms / row.p50_ms:.1f}x",
-            f"{row.late_ms:.3f}",
+            f"{row.late_ms:.3f}", f"{row.unanswered:.0f}",
         )  # fmt: skip
     return drawn
 

@@ -1,6 +1,7 @@
 """The result as a picture: `python -m loadtests.plots [FILE]` draws a saved result beside it, as SVG.
 
-Bars, not lines: servers are no sequence. Rule: a logarithmic axis says so, and every bar carries its number.
+Bars, not lines: servers are no sequence. Rule: bars begin at zero on a linear scale, so that their lengths are the
+ratios, and each carries its number.
 """
 
 from __future__ import annotations
@@ -57,7 +58,7 @@ def draw(document: dict[str, Any], path: Path) -> None:
     for line, places in zip(lines, grid, strict=True):
         for (title, rows), axes in zip(line, places):
             _bars(axes, title, rows)
-    figure.suptitle(f"requests/s, logarithmic; {document['machine']['cpu']}, {document['at'][:10]}", fontsize=9)
+    figure.suptitle(f"requests/s; {document['machine']['cpu']}, {document['at'][:10]}", fontsize=9)
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, metadata={"Date": None})
     plt.close(figure)
@@ -69,13 +70,11 @@ def _bars(axes: Axes, title: str, rows: Sequence[Row]) -> None:
     colours = [MINE if row.server.startswith(OURS) else OTHERS for row in rows]
     bars = axes.barh([row.server for row in rows], rates, color=colours, height=0.72)
     axes.bar_label(bars, [f" {rate:,.0f}   p50 {row.p50_ms:.2f} ms" for rate, row in zip(rates, rows)], fontsize=7)
-    axes.set_xscale("log")
-    axes.set_xlim(min(rates) / 2, max(rates) * 12)
+    axes.set_xlim(0, max(rates) * 1.5)
     axes.set_title(title, fontsize=9, loc="left", color=INK)
     axes.invert_yaxis()
     axes.tick_params(labelsize=8, length=0)
     axes.set_xticks([])
-    axes.minorticks_off()
     for side in ("top", "right", "bottom"):
         axes.spines[side].set_visible(False)
 

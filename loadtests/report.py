@@ -70,7 +70,7 @@ def times(ratio: float | None) -> str:
 
 
 def _limits(document: dict[str, Any]) -> Table:
-    drawn = _table("The limit: ONNX Runtime in process, same CPU and threads, rows/s", "model",
+    drawn = _table("ONNX Runtime in process, rows/s", "model",
                    *(f"batch {batch}" for batch in (1, 8, 32)))  # fmt: skip
     for model, rates in document["limits"].items():
         drawn.add_row(model, *(f"{rates[batch]:,.0f}" for batch in ("1", "8", "32")))

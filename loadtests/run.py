@@ -21,7 +21,17 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from loadtests import (
-    capture, compare, contestants, footprint, generators, machine, models, open_loop, peers, plots, report,
+    capture,
+    compare,
+    contestants,
+    footprint,
+    generators,
+    machine,
+    models,
+    open_loop,
+    peers,
+    plots,
+    report,
 )  # fmt: skip
 from loadtests.contest import PROTOCOLS, Contest, Outcome, heats, one_line
 from loadtests.contestants import Absence, Contestant
@@ -135,7 +145,8 @@ def _part(
 
 
 def _capture(given: argparse.Namespace) -> list[dict[str, Any]]:
-    runs, _ = capture.measure(max(given.rounds, 3), max(given.seconds // 2, 1))
+    """Long enough that the monitor's windows of ten seconds are evaluated."""
+    runs, _ = capture.measure(max(given.rounds, 6), max(given.seconds, 3))
     return [asdict(row) for row in capture.rows_of(runs)]
 
 

@@ -72,10 +72,11 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-def _wait_for_port(port: int, process: subprocess.Popen[bytes]) -> None:
+def _wait_for_port(port: int, process: subprocess.Popen[bytes], log: Path | None = None) -> None:
     for _ in range(START_TIMEOUT_S * 20):
         if process.poll() is not None:
-            raise NotStarted(f"the server on port {port} ended with {process.returncode}")
+            said = "" if log is None else f": {_last_words(log)}"
+            raise NotStarted(f"the server on port {port} ended with {process.returncode}{said}")
         try:
             socket.create_connection(("127.0.0.1", port), timeout=1).close()
             return
@@ -188,13 +189,14 @@ def vedette(
 
     `options` go into the endpoints' configuration, `env` to the inference service.
     """
-    with tempfile.TemporaryDirectory(prefix="vedette-load-") as data, _log("vedette").open("wb") as log:
+    path = _log("vedette")
+    with tempfile.TemporaryDirectory(prefix="vedette-load-") as data, path.open("wb") as log:
         ports = {name: free_port() for name in ("registry", "registry_grpc", "http", "grpc")}
         settings = {**_settings(ports, data), **(env or {})}
         with process(_serve("registry"), cpu=[], env=settings, log=log) as registry:
-            _wait_for_port(ports["registry"], registry)
+            _wait_for_port(ports["registry"], registry, path)
             with process(_serve("inference"), cpu=cpu, env=settings, log=log) as inference:
-                _wait_for_port(ports["http"], inference)
+                _wait_for_port(ports["http"], inference, path)
                 for name in names:
                     deploy(f"http://127.0.0.1:{ports['registry']}", name, options or {})
                 for name in names:
