@@ -1,4 +1,4 @@
-"""The bridge from Granian's RSGI to an ASGI application, for paths that no bare route takes.
+"""The bridge from RSGI to an ASGI application, for paths that no bare route takes.
 
 Rule: bodies stream both ways and are never gathered here. A request body over the cap is refused unless its
 route is one that streams uploads (`Service.asgi_uploads`), which counts for itself; the receive deadline holds
@@ -12,7 +12,7 @@ from collections.abc import AsyncIterator, MutableMapping
 from typing import Any
 from urllib.parse import quote
 
-from vedette.chassis.bodies import Transport, check_length, discard, too_large, whole_chunks
+from vedette.chassis.bodies import Transport, check_length, discard, too_large
 from vedette.chassis.flights import Flight
 from vedette.chassis.http import HttpResponse
 from vedette.chassis.logs import log_unexpected
@@ -40,7 +40,7 @@ class AsgiBridge:
         try:
             if not uploads:
                 check_length(scope.headers.get("content-length") or "0", self._max_bytes)
-            await self._app(_asgi_scope(scope), exchange.receive, exchange.send)
+            await self._app(_asgi_scope(scope, protocol), exchange.receive, exchange.send)
         except asyncio.CancelledError:
             if not flight.expired or exchange.started:
                 raise
@@ -92,7 +92,7 @@ class _Exchange:
 
     async def _next_part(self) -> Message:
         if self._chunks is None:
-            self._chunks = whole_chunks(self._protocol)
+            self._chunks = aiter(self._protocol)
         chunk = await anext(self._chunks, None)
         if chunk is None:
             self._ended = True
@@ -152,8 +152,10 @@ class _Exchange:
 
     def failed(self, error: Exception) -> None:
         """The application raised what nobody foresaw. After the answer has begun only the log can tell."""
-        if isinstance(error, OSError) and self._stream is not None:
-            return
+        if self._stream is not None:  # what has gone out must not pass for the whole
+            self._stream.broken = True
+            if isinstance(error, OSError):
+                return
         request_id = dict(self._extra).get("x-request-id", "")
         self.answer(render_problem(log_unexpected(error, request_id)))
 
@@ -166,13 +168,13 @@ class _Exchange:
             self._protocol.response_empty(response.status, response.headers)
 
 
-def _asgi_scope(scope: Any) -> dict[str, Any]:
+def _asgi_scope(scope: Any, protocol: Transport) -> dict[str, Any]:
     return {
         "type": "http",
         "asgi": {"version": "3.0", "spec_version": "2.4"},
         "http_version": scope.http_version,
         "method": scope.method,
-        "scheme": scope.scheme,
+        "scheme": "http",
         "path": scope.path,
         "raw_path": quote(scope.path).encode(),
         "query_string": scope.query_string.encode("latin-1", "replace"),
@@ -180,8 +182,8 @@ def _asgi_scope(scope: Any) -> dict[str, Any]:
         "headers": [
             (name.encode("latin-1"), value.encode("latin-1", "replace")) for name, value in scope.headers.items()
         ],
-        "client": _address(scope.client),
-        "server": _address(scope.server),
+        "client": _address(protocol.client),
+        "server": _address(protocol.server),
         "extensions": {"http.response.pathsend": {}},
         "state": {},
     }

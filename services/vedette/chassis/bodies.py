@@ -1,4 +1,4 @@
-"""Request bodies as Granian gives them: whole, in parts, broken or without end.
+"""Request bodies as the server gives them: whole, in parts, broken or without end.
 
 Rule: a part is counted before it is kept; nothing here holds more than the cap.
 """
@@ -9,15 +9,15 @@ from collections.abc import AsyncIterator
 from typing import Any, Protocol
 
 from vedette.chassis.flights import LARGE_BODY, Flight, Flights
-from vedette.core.errors import InvalidArgument, TooLarge
-
-_FREE_CHUNKS = 4096
-_MIN_MEAN_CHUNK = 64
-"""A chunk costs us about 60 us; past the free ones, chunks of less than this on average are an attack."""
+from vedette.core.errors import TooLarge
 
 
 class Transport(Protocol):
-    """What Granian hands in beside the scope; the part of it that bare routes use."""
+    """RSGI's protocol object, which the server hands in beside the scope; the part of it that is used here."""
+
+    client: str
+    """host:port of the peer, and of what it has connected to."""
+    server: str
 
     async def __call__(self) -> bytes: ...
 
@@ -34,40 +34,17 @@ class Transport(Protocol):
     def response_stream(self, status: int, headers: list[tuple[str, str]]) -> Any: ...
 
 
-async def whole_chunks(protocol: Transport) -> AsyncIterator[bytes]:
-    """Parts of a body as they come.
-
-    Granian ends a broken body like a whole one, except that an empty part comes before the empty part that
-    ends every body; trailers look the same, and are refused with it.
-
-    Raises:
-        InvalidArgument: the framing is broken, the client left half-way, trailers follow, or the parts are
-            so many and so small that they can only be meant to keep us busy.
-    """
-    ended = False
-    count = total = 0
-    async for chunk in protocol:
-        if ended:
-            raise InvalidArgument("the request body is malformed or incomplete")
-        count, total = count + 1, total + len(chunk)
-        if count > _FREE_CHUNKS and total < count * _MIN_MEAN_CHUNK:
-            raise InvalidArgument("the request body comes in too many small chunks")
-        if chunk:
-            yield chunk
-        else:
-            ended = True
-
-
 async def read_chunks(protocol: Transport, flights: Flights, flight: Flight, *, max_bytes: int) -> bytes:
     """A body of unknown length, counted while it comes.
 
     Raises:
-        TooLarge: over the cap. Overloaded: as `Flights.hold`. InvalidArgument: as `whole_chunks`.
+        TooLarge: over the cap. Overloaded: as `Flights.hold`. InvalidArgument: the framing is broken, or the
+            client left half-way.
     """
     chunks: list[bytes] = []
     total = 0
     flight.reading = True
-    async for chunk in whole_chunks(protocol):
+    async for chunk in protocol:
         total += len(chunk)
         if total > max_bytes:
             raise too_large(max_bytes)
