@@ -42,12 +42,11 @@ protos: $(VENV)/.dev ## Generate services/vedette/proto from protos/
 docs: $(VENV)/.dev ## Generate the pages of docs/reference from the code
 	$(BIN)/python docs/reference/generate.py
 
-bench: $(VENV)/.dev ## Measure against a plain FastAPI server on this machine (needs wrk and nghttp2-client)
-	$(BIN)/python -m loadtests.startup
-	$(BIN)/python -m loadtests.run
+bench: $(VENV)/.dev ## Measure against every peer on this machine: half an hour, needs wrk and nghttp2-client; BENCH= has options
+	@$(BIN)/python -m loadtests.run $(BENCH)
 
-clean: ## Remove the environment and everything the suite has stored here
-	rm -rf $(VENV) .vedette
+clean: ## Remove the environments and everything the suite has stored here
+	rm -rf $(VENV) .vedette .bench
 
 $(VENV)/bin/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \

@@ -6,6 +6,7 @@ environment that was not finished is made again.
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import shutil
 import subprocess
@@ -27,14 +28,15 @@ def python_of(folder: Path) -> Path:
     """
     requirements = folder / "requirements.txt"
     home = BENCH / f"{folder.name}-{_identity(requirements)}"
-    python = home / "bin" / "python"
-    if not (home / ".complete").exists():
-        shutil.rmtree(home, ignore_errors=True)
-        home.parent.mkdir(exist_ok=True)
-        for command in _commands(home, requirements):
-            _run(command)
-        (home / ".complete").touch()
-    return python
+    home.parent.mkdir(exist_ok=True)
+    with home.with_suffix(".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # two runs at once would remove what the other makes
+        if not (home / ".complete").exists():
+            shutil.rmtree(home, ignore_errors=True)
+            for command in _commands(home, requirements):
+                _run(command)
+            (home / ".complete").touch()
+    return home / "bin" / "python"
 
 
 def _identity(requirements: Path) -> str:

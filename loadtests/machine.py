@@ -6,14 +6,14 @@ import json
 import os
 import platform
 from datetime import UTC, datetime
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
 import psutil
 
 RESULTS = Path(__file__).parent / "results"
-PACKAGES = ("granian", "grpcio", "onnxruntime", "fastapi", "uvicorn", "numpy", "msgspec")
+PACKAGES = ("granian", "grpcio", "pygrpc-native", "onnxruntime", "numpy", "msgspec")
 
 
 def pin(cpu: int, count: int = 1) -> list[str]:
@@ -32,8 +32,15 @@ def facts() -> dict[str, object]:
         "cpus": len(os.sched_getaffinity(0)),
         "python": platform.python_version(),
         "kernel": platform.release().split("-")[0],
-        **{name: version(name) for name in PACKAGES},
+        **{name: _version(name) for name in PACKAGES},
     }
+
+
+def _version(package: str) -> str:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return "not installed"
 
 
 def rss_mb(pid: int) -> float:

@@ -1,7 +1,7 @@
 """A result as people read it: tables for the terminal, and the table of the README, both from the saved document.
 
-`python -m loadtests.report [FILE]` prints a saved result again; `--markdown` the README's part. Rule: nothing is
-measured here, and nothing shown that the document does not have.
+`python -m loadtests.report [FILE]` prints a saved result again; `--readme` writes its tables between the README's
+marks. Rule: nothing is measured here, and nothing shown that the document does not have.
 """
 
 from __future__ import annotations
@@ -21,6 +21,9 @@ from loadtests.compare import SAVED
 from loadtests.contest import Row, beside
 from loadtests.contestants import OURS
 
+README = Path(__file__).parent.parent / "README.md"
+BEGIN = "<!-- python -m loadtests.report --readme -->"
+END = "<!-- end of the benchmark's tables -->"
 WAYS = {"json": "HTTP JSON", "binary": "HTTP binary", "grpc": "gRPC"}
 RIGHT = ("in flight", "requests/s", "p50 ms", "p99 ms", "RSS MB", f"{OURS} answers", "asked", "measured",
          "batch 1", "batch 8", "batch 32")  # fmt: skip
@@ -103,8 +106,25 @@ def _absent(document: dict[str, Any]) -> Table:
 
 
 def markdown(document: dict[str, Any]) -> str:
-    """The README's two tables: the reference model at 32 in flight, and the figures."""
-    return "\n".join([*_markdown_rows(document), "", *_markdown_figures(document)])
+    """The README's two tables: everyone at the reference model, and the figures; who is missing, and where it was."""
+    machine, settings = document["machine"], document["settings"]
+    said = (
+        f"{document['at'][:10]}, {machine['cpu']}, {machine['cpus']} CPUs: one for the server, one for the load "
+        f"generator; medians of {settings['rounds']} rounds in turn, {settings['seconds']} s a run."
+    )
+    absent = [f"Not measured: {each['server']} ({each['reason']})." for each in document["absent"]]
+    return "\n".join([
+        *_markdown_rows(document), "", *_markdown_figures(document), "", " ".join([said, *absent])
+    ])  # fmt: skip
+
+
+def in_readme(page: str, document: dict[str, Any]) -> str:
+    """The page with these tables between its marks."""
+    before, begin, rest = page.partition(BEGIN)
+    _, end, after = rest.partition(END)
+    if not begin or not end:
+        raise ValueError("the page has no marks for the tables")
+    return f"{before}{begin}\n{markdown(document)}\n{end}{after}"
 
 
 def _markdown_rows(document: dict[str, Any]) -> Iterator[str]:
@@ -129,11 +149,11 @@ def main() -> None:
     """Print a saved result."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("file", nargs="?", type=Path, default=SAVED)
-    parser.add_argument("--markdown", action="store_true")
+    parser.add_argument("--readme", action="store_true", help="write the tables into README.md")
     given = parser.parse_args()
     document = json.loads(given.file.read_text())
-    if given.markdown:
-        print(markdown(document))
+    if given.readme:
+        README.write_text(in_readme(README.read_text(), document))
     else:
         Console(width=None if sys.stdout.isatty() else 150).print(whole(document))
 

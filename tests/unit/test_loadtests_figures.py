@@ -8,7 +8,7 @@ import pytest
 from loadtests.contest import Heat
 from loadtests.contestants import BARE_GRPC, FAST, OURS, UNBATCHED
 from loadtests.figures import Figure, Measured, figures
-from loadtests.report import markdown, told
+from loadtests.report import BEGIN, END, in_readme, markdown, told
 from tests.unit.loadtest_rows import JSON_1, document, row
 
 NAMES = {"mlserver": "MLServer", "kserve": "KServe", "mosec": "mosec", "triton": "Triton, python backend",
@@ -86,4 +86,18 @@ def test_the_readme_table_says_what_the_document_says() -> None:
     assert "| MLServer, HTTP JSON | 32 | 100 | 1.00 ms | 2.00 ms | 100 MB | 9.00x |" in text
     assert "mlp" not in text.split("| figure |")[0]
     assert text.count("\n| ") == 12 + 1 + 17
+    assert "medians of 3 rounds in turn, 5 s a run" in text
     assert "| RSS, one tabular model, one worker | under 150 MB | 149 MB | yes |" in text
+
+
+def test_the_tables_replace_what_was_between_the_marks_and_nothing_else() -> None:
+    """Twice is as good as once, and a page without marks is refused."""
+    run = document(list(measured().rows))
+    page = f"before\n{BEGIN}\nold\n{END}\nafter\n"
+    once = in_readme(page, run)
+    assert once.startswith(f"before\n{BEGIN}\n| 30-64-2 network")
+    assert once.endswith(f"{END}\nafter\n")
+    assert "old" not in once
+    assert in_readme(once, run) == once
+    with pytest.raises(ValueError, match="no marks"):
+        in_readme("a page", run)
