@@ -229,11 +229,10 @@ class Executor:
     def deliver(self, batch: Batch, began: float, rans: list[Ran]) -> None:
         """Pass on what came out of a batch to whoever still waits for it."""
         self._let_go(batch)
-        alone = len(rans) == len(batch.callers)
         for ran in rans:
             if not isinstance(ran.outcomes[0], Exception):
                 self._run_time.saw(ran.rows, ran.seconds)
-        if alone and len(rans) > 1 and not any(isinstance(ran.outcomes[0], Exception) for ran in rans):
+        if all(ran.again and not isinstance(ran.outcomes[0], Exception) for ran in rans):
             self._stop_merging()
         outcomes = [(ran, outcome) for ran in rans for outcome in ran.outcomes]
         told: Ran | None = None
@@ -304,7 +303,7 @@ class Executor:
         due = self._short.due(now)
         if due is not None and due <= now:
             self._run_short(now)
-        if self._short.waiting or self._threaded:
+        if self._short.waiting or self._threaded or self._order:
             self._set_alarm(now)
 
     def _run_short(self, now: float) -> None:

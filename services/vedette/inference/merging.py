@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections.abc import Callable, Hashable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -40,6 +40,8 @@ class Ran:
     rows: int
     """Rows that the model saw, padding among them."""
     seconds: float
+    again: bool = False
+    """Whether this is one request alone, after a run with others or with padding failed."""
 
 
 class Likeness:
@@ -62,14 +64,15 @@ class Likeness:
 def run_together(
     runtime: Runtime, parts: Sequence[Part], *, buckets: Sequence[int], now: Callable[[], float]
 ) -> list[Ran]:
-    """Run parts of equal keys at once; where that fails and they are several, each alone. Blocks; never raises.
+    """Run parts of equal keys at once; where that fails, each alone and as it came. Blocks; never raises.
 
     `buckets` (ascending): a run is filled up to the next of these sizes. Gives one `Ran`, or one for each part.
     """
     whole = _run(runtime, parts, buckets, now)
-    if len(parts) == 1 or not _may_be_one_callers(whole.outcomes[0]):
+    as_it_came = len(parts) == 1 and whole.rows == parts[0].rows
+    if as_it_came or not _may_be_one_callers(whole.outcomes[0]):
         return [whole]
-    return [_run(runtime, [part], buckets, now) for part in parts]
+    return [replace(_run(runtime, [part], (), now), again=True) for part in parts]
 
 
 def _may_be_one_callers(outcome: list[Tensor] | Exception) -> bool:

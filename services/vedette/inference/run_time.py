@@ -19,7 +19,7 @@ MOST_ROWS = 64
 
 _GAIN = 0.02
 _UNMEASURED_S = 0.1
-"""Over this for one row, several were not measured at load: nothing is known to be won, and there is much to wait for."""
+"""Over this for one row, several were not measured at load: nothing is known to be won, and waits would be long."""
 
 
 @dataclass(slots=True)
