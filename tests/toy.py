@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+import os
 import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -29,6 +30,8 @@ class ToySettings(ServiceSettings):
 
     fail: str = ""
     """Where to fail: start, folder, action."""
+    ready_file: str = ""
+    """Ready from when this file is seen on; a process that does not see it leaves `<file>.<pid>` there."""
 
 
 async def _echo(request: HttpRequest) -> HttpResponse:
@@ -117,6 +120,15 @@ def build(settings: ToySettings, metrics: Any, place: Any) -> Service:
         if settings.fail == "folder":
             await asyncio.to_thread(Path("/proc/vedette").mkdir)
 
+    seen = []
+
+    def ready() -> str:
+        if seen or not settings.ready_file or Path(settings.ready_file).exists():
+            seen.append(True)
+            return ""
+        Path(f"{settings.ready_file}.{os.getpid()}").touch()
+        return "the file is missing"
+
     return Service(
         "toy",
         tuple(routes),
@@ -134,6 +146,7 @@ def build(settings: ToySettings, metrics: Any, place: Any) -> Service:
             ),
         ),
         start=start,
+        ready=ready,
     )
 
 

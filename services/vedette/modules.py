@@ -206,6 +206,7 @@ def plan(names: Sequence[str], config_file: Path | None = None) -> list[ServiceP
                 workers=settings.workers,
                 run_dir=str(settings.data_dir / "run"),
                 drain_s=settings.drain_delay_s + settings.drain_timeout_s,
+                hang_s=settings.hang_timeout_s,
             )
         )
     return plans

@@ -10,7 +10,7 @@ import pytest
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse_openmetrics
 from prometheus_client.parser import text_string_to_metric_families as parse
 
-from vedette.chassis.cells import Region, count_restart, create_region, mark_dead
+from vedette.chassis.cells import Region, beats, count_restart, create_region, mark_dead
 from vedette.chassis.telemetry import CellMetrics, Exposition
 
 SERVED = {"endpoint": "e", "variant": "v", "version": "1"}
@@ -57,6 +57,17 @@ def test_workers_are_summed(slots: list[int]) -> None:
     assert value(slots, f"{SECONDS}_bucket", **SERVED, le="0.0001") == 2
     assert value(slots, f"{SECONDS}_bucket", **SERVED, le="0.25") == 4
     assert value(slots, f"{SECONDS}_bucket", **SERVED, le="+Inf") == 8
+
+
+def test_a_beat_is_seen_by_whoever_holds_the_region(slots: list[int]) -> None:
+    """The supervisor counts a worker's beats without mapping anything; of a dead worker it expects none."""
+    region = Region(slots[1])
+    assert beats(slots[1]) == 0
+    region.beat()
+    region.beat()
+    assert (beats(slots[0]), beats(slots[1])) == (0, 2)
+    mark_dead(slots[1])
+    assert beats(slots[1]) == 0
 
 
 def test_a_successor_counts_on(slots: list[int]) -> None:

@@ -19,7 +19,7 @@ CELLS = 128 * 1024
 """1 MiB: room for 5,000 series even if all were histograms of 20 buckets. Untouched pages cost nothing."""
 DIRECTORY_BYTES = 4 * 1024 * 1024
 _DIRECTORY_AT = CELLS * 8
-_VERSION, _LENGTH, _PID, _STARTED, _RESTARTS = range(5)
+_VERSION, _LENGTH, _PID, _STARTED, _RESTARTS, _BEAT = range(6)
 _HEADER_CELLS = 8
 DISCARD = _HEADER_CELLS
 """First of 56 cells that absorb what is observed after a series was dropped."""
@@ -42,8 +42,15 @@ def create_region(name: str) -> int:
 
 
 def mark_dead(fd: int) -> None:
-    """The supervisor reaped the region's writer: its gauges no longer count."""
-    os.pwrite(fd, struct.pack("d", 0.0), _PID * 8)
+    """The supervisor reaped the region's writer: its gauges no longer count, and nobody waits for its beat."""
+    for cell in (_PID, _BEAT):
+        os.pwrite(fd, struct.pack("d", 0.0), cell * 8)
+
+
+def beats(fd: int) -> float:
+    """How often the region's writer has beaten; 0: it has not begun to."""
+    (count,) = struct.unpack("d", os.pread(fd, 8, _BEAT * 8))
+    return float(count)
 
 
 def count_restart(fd: int) -> None:
@@ -76,6 +83,10 @@ class Region:
     def restarts(self) -> float:
         """How often the supervisor replaced this slot's process."""
         return self.cells[_RESTARTS]
+
+    def beat(self) -> None:
+        """Show the supervisor that the writer's event loop turns."""
+        self.cells[_BEAT] += 1
 
     def take_over(self, pid: int, now: float, *, sizes: dict[str, int]) -> dict[Series, int]:
         """Become the writer: keep what the last one counted. Returns the first cell of each series.

@@ -81,6 +81,8 @@ class ServiceSettings(BaseModel):
     """Seconds between SIGTERM and the end of accepting, in which the service answers but is not ready."""
     drain_timeout_s: float = Field(default=30.0, ge=0)
     """Seconds that requests in flight get to finish at shutdown."""
+    hang_timeout_s: float = Field(default=30.0, ge=0)
+    """Seconds that a worker's event loop may stand still before the worker is killed and replaced; 0: for ever."""
     otlp_endpoint: str = ""
     """OTLP/HTTP address that traces are sent to, for example http://collector:4318; empty: no traces."""
 

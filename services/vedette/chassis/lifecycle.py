@@ -33,6 +33,10 @@ from vedette.chassis.tracing import open_tracer
 
 log = logging.getLogger(__name__)
 _READY_POLL_S = 0.05
+_BEATS = 5
+"""Beats in the time after which a worker that does not beat is killed: as many as the supervisor's looks."""
+_JOIN_S = 60.0
+"""A worker that takes a dead one's place opens its ports after so long, ready or not."""
 _QUIET_S = 0.2
 """A worker that has answered everything waits this long for another request on a connection it keeps."""
 
@@ -47,6 +51,7 @@ class Worker:
         self._service = service
         self._settings = settings
         self._place = place
+        self._own_region = metrics.regions[place.index if place.supervised else 0]
         self._exposition = Exposition(metrics.regions, service=service.name)
         self._tracer = open_tracer(settings.otlp_endpoint, service.name)
         self._draining = asyncio.Event()
@@ -89,6 +94,8 @@ class Worker:
         log.info("stopped")
 
     async def _serve(self) -> None:
+        if self._place.joins:
+            await self._until_ready()
         address = self._place.grpc_address
         if self._grpc is not None:
             await self._grpc.start(address)
@@ -97,14 +104,31 @@ class Worker:
         url = self._place.http_url
         log.info("listening", extra={"http": url, "grpc": address if self._grpc is not None else ""})
         self._place.tell("listening", http=url, grpc=address if self._grpc is not None else "")
-        chores = [asyncio.create_task(self._front.sweep()), asyncio.create_task(self._watch_readiness())]
+        readiness = asyncio.create_task(self._watch_readiness())
+        chores = [readiness, asyncio.create_task(self._front.sweep()), asyncio.create_task(self._beat())]
         try:
             await self._draining.wait()
-            await self._drain(chores[1])
+            await self._drain(readiness)
         finally:
             for chore in chores:
                 chore.cancel()
             await asyncio.gather(*chores, return_exceptions=True)
+
+    async def _until_ready(self) -> None:
+        """While others serve: take no connection that could only be told to wait."""
+        end = time.monotonic() + _JOIN_S
+        while (  # noqa: ASYNC110 - a service says what it is when asked, and calls nobody
+            _reason(self._service.ready) and time.monotonic() < end and not self._draining.is_set()
+        ):
+            await asyncio.sleep(_READY_POLL_S)
+
+    async def _beat(self) -> None:
+        """Show the supervisor that this event loop turns."""
+        if not self._place.supervised or not self._settings.hang_timeout_s:
+            return
+        while True:
+            self._own_region.beat()
+            await asyncio.sleep(self._settings.hang_timeout_s / _BEATS)
 
     async def _drain(self, readiness: asyncio.Task[None]) -> None:
         """Answer on for a while, stop accepting, finish what is in flight; each step has its limit."""

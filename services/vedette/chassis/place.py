@@ -36,6 +36,8 @@ class Place:
     report_fd: int = -1
     peers: dict[str, str] = field(default_factory=dict)
     """Service name -> gRPC address of the services under the same supervisor."""
+    joins: bool = False
+    """Others of the service are ready: the ports need not be opened before this worker is, too."""
 
     @property
     def supervised(self) -> bool:
@@ -71,6 +73,7 @@ class WorkerOrder:
     report_fd: int
     peers: dict[str, str]
     host: str
+    joins: bool = False
 
     def encode(self) -> str:
         """As JSON."""
@@ -98,6 +101,7 @@ def take_place(order: WorkerOrder) -> Place:
         regions=order.regions,
         report_fd=order.report_fd,
         peers=order.peers,
+        joins=order.joins,
     )
 
 

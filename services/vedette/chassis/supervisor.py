@@ -28,6 +28,8 @@ _BACKOFF_S = (0.0, 0.5, 1.0, 2.0, 5.0, 10.0)
 _STEADY_S = 30.0
 """A worker that lived this long starts again without delay."""
 _KILL_MARGIN_S = 5.0
+_LOOKS = 5
+"""Looks in which a worker has not beaten, until it is killed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +46,8 @@ class ServicePlan:
     run_dir: str
     drain_s: float
     """Longest orderly end of a worker, in seconds; it is killed a little after."""
+    hang_s: float = 0.0
+    """A worker whose event loop stands still for so long is killed; 0: it may."""
 
 
 def supervise(plans: list[ServicePlan]) -> NoReturn:
@@ -71,6 +75,9 @@ class _Slot:
     due: float = 0.0
     ready: bool = False
     reason: str = ""
+    beats: float = 0.0
+    missed: int = 0
+    """Looks, one after another, that found no new beat."""
 
 
 @dataclass(slots=True)
@@ -84,6 +91,8 @@ class _Charge:
     run_file: RunFile
     slots: list[_Slot]
     has_listened: bool = False
+    announced: bool = False
+    look_due: float = 0.0
     addresses: dict[str, str] = field(default_factory=dict)
 
     @property
@@ -149,12 +158,14 @@ class Supervisor:
             self._stop()
         if not self._stopping:
             self._start_due()
+            self._look_for_hung()
         elif time.monotonic() > self._kill_at:
             self._signal(signal.SIGKILL)
             self._kill_at = float("inf")
 
     def _patience(self) -> float | None:
         waits = [slot.due for charge in self._charges for slot in charge.slots if slot.process is None]
+        waits += [charge.look_due for charge in self._charges if charge.plan.hang_s]
         moment = self._kill_at if self._stopping else min(waits, default=float("inf"))
         return None if moment == float("inf") else max(0.0, moment - time.monotonic())
 
@@ -192,12 +203,13 @@ class Supervisor:
                 each.plan.service: _join(each.plan.host, each.grpc_hold.getsockname()[1]) for each in self._charges
             },
             "host": plan.host,
+            "joins": any(each.ready for each in charge.slots),
         }
         passed = (charge.listener.fileno(), writing, *regions)
         slot.process = subprocess.Popen([*plan.command, json.dumps(order)], pass_fds=passed, stdin=subprocess.DEVNULL)
         os.close(writing)
         slot.report, slot.unread, slot.started = reading, b"", time.monotonic()
-        slot.ready, slot.reason = False, ""
+        slot.ready, slot.reason, slot.missed = False, "", 0
         self._selector.register(reading, selectors.EVENT_READ, (charge, slot))
 
     def _listen_to(self, charge: _Charge, slot: _Slot) -> None:
@@ -225,14 +237,41 @@ class Supervisor:
             self._write_run_file(charge)
 
     def _write_run_file(self, charge: _Charge) -> None:
-        """The file says where a ready service is and which workers are ready. It stays while the last is replaced."""
-        if self._stopping or not any(slot.ready for slot in charge.slots):
+        """The file says where a ready service is and which workers are ready.
+
+        It appears when all are: until then whoever connects may meet one that is not. It stays while the last is
+        replaced.
+        """
+        enough = any if charge.announced else all
+        if self._stopping or not enough(slot.ready for slot in charge.slots):
             return
+        charge.announced = True
         workers = [slot.process.pid for slot in charge.slots if slot.process is not None and slot.ready]
         try:
             charge.run_file.write(charge.addresses, workers)
         except OSError as error:  # who serves goes on serving; it is only harder to find
             self._say(f"{charge.run_file.path}: {error.strerror}")
+
+    def _look_for_hung(self) -> None:
+        """Kill a worker that has not beaten in several looks: it holds connections that nobody answers.
+
+        Looks are counted, not seconds: when the whole machine, or a terminal's job, was stopped and goes on, its
+        workers have as long as before.
+        """
+        now = time.monotonic()
+        for charge in self._charges:
+            if not charge.plan.hang_s or charge.look_due > now:
+                continue
+            charge.look_due = now + charge.plan.hang_s / _LOOKS
+            for slot in charge.slots:
+                beats, before = cells.beats(slot.region), slot.beats
+                slot.missed = slot.missed + 1 if beats and beats == before else 0
+                slot.beats = beats
+                if slot.missed >= _LOOKS and slot.process is not None:
+                    self._say(f"{charge.plan.service}: worker {slot.index} stands still; it is killed")
+                    slot.ready, slot.missed = False, 0
+                    slot.process.kill()
+                    self._write_run_file(charge)
 
     def _reap(self) -> None:
         for charge in self._charges:

@@ -22,6 +22,7 @@ import msgspec
 from vedette.core.errors import DataLoss, Unavailable
 from vedette.core.models import ModelVersion
 from vedette.core.ports import Deployment
+from vedette.inference.packs import Packs
 
 log = logging.getLogger(__name__)
 _CHUNK = 1 << 20
@@ -30,7 +31,9 @@ _CHUNK = 1 << 20
 class ModelCache:
     """A folder under the service's `data_dir`; made when first used."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *, pack_from_bytes: int = 0) -> None:
+        """`pack_from_bytes`: see `Packs`."""
+        self.packs = Packs(folder / "packs", min_bytes=pack_from_bytes)
         self._artifacts = folder / "artifacts"
         self._incoming = folder / "incoming"
         self._deployments = folder / "deployments"
@@ -122,6 +125,7 @@ class ModelCache:
         removed = [path for path in (*unwanted, *self._incoming.iterdir()) if path.stat().st_mtime <= oldest]
         for path in removed:
             shutil.rmtree(path, ignore_errors=True)
+        self.packs.sweep(wanted, oldest=oldest)
         return [path.name for path in removed]
 
 

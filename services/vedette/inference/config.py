@@ -30,7 +30,9 @@ class InferenceSettings(ServiceSettings):
     inline_limit_us: float = Field(default=500.0, ge=0)
     """A request whose run is estimated shorter than this runs on the event loop, others in threads (0: all)."""
     model_threads: int = Field(default=0, ge=0, le=1024)
-    """Threads that run models too slow for the event loop; 0: one per available CPU."""
+    """Threads of a worker that run models too slow for the event loop; 0: its share of the available CPUs."""
+    shared_weights_min_bytes: int = Field(default=16 * 1024 * 1024, ge=0)
+    """With several workers: versions at least this large are kept in a form that the workers map together (0: none)."""
     shadow_queue: int = Field(default=64, ge=1)
     """Copies for shadow variants that may wait; one more is dropped and counted."""
     capture_buffer: int = Field(default=16_384, ge=1, le=1_000_000)

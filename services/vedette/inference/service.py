@@ -13,7 +13,7 @@ from vedette.chassis.service import Service
 from vedette.core.clock import Clock
 from vedette.core.metrics import Metrics
 from vedette.core.ports import EventStream, Registry
-from vedette.engine.cpus import available_cpus
+from vedette.engine.cpus import share
 from vedette.inference.assembly import Assembly
 from vedette.inference.cache import ModelCache
 from vedette.inference.capture import Bounds, Capture
@@ -50,7 +50,8 @@ class InferencePorts:
 def build(config: InferenceSettings, ports: InferencePorts) -> Service:
     """The service, connected to nothing yet."""
     router = Router()
-    workers = Workers(config.model_threads or available_cpus())
+    cpus = share(config.workers)
+    workers = Workers(config.model_threads or cpus)
     shadows = ShadowLane(workers, max_copies=config.shadow_queue)
     slot = config.data_dir / "inference" / "capture" / f"{ports.worker}.json"
     capture = Capture(
@@ -60,8 +61,10 @@ def build(config: InferenceSettings, ports: InferencePorts) -> Service:
         bounds=Bounds(config.capture_buffer, config.capture_buffer_bytes),
         age_s=config.capture_interval_s,
     )
-    cache = ModelCache(config.data_dir / "inference")
-    residents = Residents(ports.registry, cache, ports.metrics)
+    cache = ModelCache(
+        config.data_dir / "inference", pack_from_bytes=config.shared_weights_min_bytes if config.workers > 1 else 0
+    )
+    residents = Residents(ports.registry, cache, ports.metrics, cpus=cpus)
     reports = Reports(ports.registry, replica=uuid.uuid4().hex)
     assembly = Assembly(
         residents,
