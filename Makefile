@@ -42,7 +42,7 @@ protos: $(VENV)/.dev ## Generate services/vedette/proto from protos/
 docs: $(VENV)/.dev ## Generate the pages of docs/reference from the code
 	$(BIN)/python docs/reference/generate.py
 
-bench: $(VENV)/.dev ## Measure against every peer on this machine: half an hour, needs wrk and nghttp2-client; BENCH= has options
+bench: $(VENV)/.dev ## Measure against every peer (45 minutes; needs wrk and nghttp2-client; BENCH= has options)
 	@$(BIN)/python -m loadtests.run $(BENCH)
 
 clean: ## Remove the environments and everything the suite has stored here

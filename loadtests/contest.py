@@ -106,7 +106,7 @@ def _row(server: str, heat: Heat, runs: list[Figures], rss_mb: float) -> Row:
 
 
 def _announce(say: Callable[[str, int], None], number: int, name: str, what: str, over: int) -> None:
-    say(f"round {number + 1}: {name} {what}", over)
+    say(f"round {number + 1}: {name} {what}" if what else "", over)
 
 
 def one_line(error: Exception) -> str:

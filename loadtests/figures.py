@@ -65,13 +65,13 @@ def figures(found: Measured) -> list[Figure]:
     """All that is asked, in the order of the table."""
     names = found.names
     return [
-        *(_against(found, OURS, JSON_32, names.get(folder, folder), asked) for folder, asked in FIELD),
-        _latency(found, names.get("fastapi_uvicorn", "FastAPI")),
-        _against(found, FAST, GRPC_32, BARE_GRPC, 4.0),
-        _against(found, FAST, GRPC_32, names.get("triton", "Triton"), 1.2),
-        _against(found, OURS, GRPC_32, BARE_GRPC, 0.9),
+        *(_against(found, OURS, JSON_32, _settings(names, folder), asked) for folder, asked in FIELD),
+        _latency(found, names.get("fastapi_uvicorn", "fastapi_uvicorn")),
+        _against(found, FAST, GRPC_32, [BARE_GRPC], 4.0),
+        _against(found, FAST, GRPC_32, _settings(names, "triton"), 1.2),
+        _against(found, OURS, GRPC_32, [BARE_GRPC], 0.9),
         _of_limit(found, "cnn", CNN_32, 0.92, batches=BATCHES),
-        _against(found, OURS, MLP_32, UNBATCHED, 1.5),
+        _against(found, OURS, MLP_32, [UNBATCHED], 1.5),
         _of_limit(found, "mlp", (MLP_32,), 0.6, batches=(32,)),
         _captured(found, "on", "100 % capture, monitor stopped, to none", 0.9),
         _captured(found, "on, monitor", "100 % capture, monitor consuming, to none", 0.8),
@@ -87,11 +87,19 @@ def describe(heat: Heat) -> str:
     return f"{heat.model}, {ways[heat.protocol]}, {heat.in_flight} in flight"
 
 
-def _against(found: Measured, mine: str, heat: Heat, other: str, asked: float) -> Figure:
-    """Throughput of ours to another's in the same heat, round by round."""
-    own, theirs = found.row(mine, heat), found.row(other, heat)
-    measured = statistics.median(ratios(own, theirs)) if own and theirs else None
-    return Figure(f"{describe(heat)}: {mine} to {other}", asked, measured, noise=0)
+def _settings(names: Mapping[str, str], folder: str) -> list[str]:
+    """The names of a peer and of the same peer without batching, where that is there, too."""
+    return [names.get(folder, folder), *(names[each] for each in (f"{folder}_unbatched",) if each in names)]
+
+
+def _against(found: Measured, mine: str, heat: Heat, others: Sequence[str], asked: float) -> Figure:
+    """Throughput of ours to another's in the same heat, round by round; to the better one of its settings."""
+    own, theirs = found.row(mine, heat), [row for name in others if (row := found.row(name, heat))]
+    measured = None
+    if own and theirs:
+        best = max(theirs, key=lambda row: row.requests_per_s)
+        measured = statistics.median(ratios(own, best))
+    return Figure(f"{describe(heat)}: {mine} to {others[0]}", asked, measured, noise=0)
 
 
 def _latency(found: Measured, plain: str) -> Figure:

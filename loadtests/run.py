@@ -53,7 +53,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--models", type=_words, default=models.NAMES, help=", ".join(models.NAMES))
     parser.add_argument("--protocols", type=_words, default=PROTOCOLS, help=", ".join(PROTOCOLS))
     parser.add_argument("--threads", type=int, default=1, help="CPUs of the server and threads of ONNX Runtime")
-    parser.add_argument("--full", action="store_true", help="ask every server everything it can answer (an hour)")
+    parser.add_argument("--full", action="store_true", help="ask every server everything it can answer (two hours)")
     parser.add_argument("--only", type=_words, default=PARTS, help=f"parts of {', '.join(PARTS)}")
     parser.add_argument("--save", metavar="NAME", help="keep the result as loadtests/results/NAME.json and .svg")
     given = parser.parse_args()
@@ -86,7 +86,9 @@ def hold_contest(given: argparse.Namespace, progress: Progress) -> tuple[Outcome
     bar = progress.add_task("contest", total=None)
 
     def say(what: str, over: int) -> None:
-        progress.update(bar, description=what, advance=over)
+        if what and not progress.console.is_terminal:
+            progress.console.print(what)
+        progress.update(bar, description=what or None, advance=over)
 
     with tempfile.TemporaryDirectory(prefix="vedette-models-") as text:
         folder = Path(text)

@@ -63,6 +63,15 @@ def test_every_figure_is_asked_measured_and_met_or_not() -> None:
     ]
 
 
+def test_a_peer_counts_with_the_better_of_its_settings() -> None:
+    """Whoever wins by turning a peer's batching on or off has won nothing."""
+    run = measured()
+    better = row("mosec, no batching", [450.0])
+    found = Measured({**NAMES, "mosec_unbatched": better.server}, [*run.rows, better], run.limits)
+    assert figures(found)[2].measured == pytest.approx(2.0)
+    assert figures(found)[2].what == figures(run)[2].what
+
+
 def test_what_was_not_measured_is_shown_and_not_met() -> None:
     """A run of one part has every figure, and none of the others passes."""
     found = figures(Measured({}, [], []))
