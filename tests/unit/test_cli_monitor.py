@@ -284,6 +284,25 @@ def test_capture_is_switched_on_and_off(run: Run) -> None:
     assert off["config"]["variants"][0]["version"] == 1
 
 
+def test_batching_is_changed_option_by_option(run: Run) -> None:
+    """What is not named holds, and the endpoint says what it does."""
+    assert "batching    as many rows as pay, no delay" in ok(run("endpoint", "show", "e"))
+    asked = ("--max-batch-size", "32", "--max-queue-delay-us", "500", "--preferred-batch-size", "8,16")
+    said = json.loads(ok(run("endpoint", "batching", "e", *asked, "--no-wait", "--json")))
+    batching = said["config"]["dynamic_batching"]
+    assert (batching["max_batch_size"], batching["preferred_batch_size"]) == (32, [8, 16])
+    kept = json.loads(ok(run("endpoint", "batching", "e", "--bucket-sizes", "32", "--no-wait", "--json")))
+    assert kept["config"]["dynamic_batching"] == {**batching, "bucket_sizes": [32]}
+    shown = "up to 32 rows, at most 500 us delay, preferably 8, 16, filled up to 32"
+    assert shown in ok(run("endpoint", "show", "e"))
+    assert "batching: off" in ok(run("endpoint", "batching", "e", "--off", "--no-wait"))
+    refused = run("endpoint", "batching", "e", "--max-batch-size", "-3", "--no-wait")
+    assert refused.exit_code == 1
+    assert "max_batch_size must be 0 to 4096" in refused.stderr
+    for wrong in ((), ("--bucket-sizes", "some")):
+        assert run("endpoint", "batching", "e", *wrong).exit_code == 2
+
+
 @pytest.mark.parametrize(
     "arguments",
     [

@@ -156,9 +156,21 @@ async def test_a_whole_life_of_an_endpoint(room: Room) -> None:
         "variants": [{"name": "a", "version": 1, "weight": 9}, {"name": "b", "version": 2, "weight": 1}],
         "limits": {"timeout_s": 5},
         "capture": {"sampling_percent": 10, "exclude": ["x"]},
+        "dynamic_batching": {
+            "max_batch_size": 32,
+            "max_queue_delay_microseconds": 500,
+            "preferred_batch_size": [8, 16],
+            "priority_levels": 2,
+            "default_priority_level": 2,
+            "priority_queue_policy": {"1": {"timeout_action": "DELAY", "max_queue_size": 9}},
+        },
     }
     updated = (await room.http.put("/v1/endpoints/m", json={"config": config})).json()
     assert (updated["status"], updated["config"]["limits"]["max_queue"]) == ("Updating", 1024)
+    asked, kept = config["dynamic_batching"], updated["config"]["dynamic_batching"]
+    assert kept | asked | {"priority_queue_policy": kept["priority_queue_policy"]} == kept
+    assert kept["enabled"]
+    assert kept["priority_queue_policy"]["1"]["timeout_action"] == "DELAY"
     room.say("m", 2, "ready")
     weighed = (await room.http.patch("/v1/endpoints/m/weights", json={"weights": {"b": 0}})).json()
     assert [variant["weight"] for variant in weighed["config"]["variants"]] == [9.0, 0.0]

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from tests.registry_room import Room, open_room
 
 from vedette.core.errors import InvalidArgument
-from vedette.core.models import Endpoint, ModelVersion
+from vedette.core.models import Endpoint, ModelVersion, QueuePolicy
 from vedette.proto.registry.v1 import registry_pb2 as pb
 from vedette.proto.registry.v1.registry_pb2_grpc import RegistryServiceStub
 from vedette.registry import rpc
@@ -141,6 +141,13 @@ async def test_a_whole_life_of_an_endpoint(room: Room, stub: Any) -> None:
         model="m",
         variants=[pb.Variant(name="a", alias="champion"), pb.Variant(name="b", version=2, weight=0)],
         limits=pb.Limits(timeout_s=5),
+        dynamic_batching=pb.DynamicBatching(
+            max_queue_delay_microseconds=500,
+            preferred_batch_size=[8, 16],
+            priority_levels=2,
+            default_priority_level=2,
+            priority_queue_policy={1: pb.QueuePolicy(timeout_action="DELAY", max_queue_size=9)},
+        ),
     )
     updated = (await stub.UpdateEndpoint(pb.UpdateEndpointRequest(name="m", config=config))).endpoint
     assert [(v.version, v.weight, list(v.options.providers)) for v in updated.config.variants] == [
@@ -148,6 +155,9 @@ async def test_a_whole_life_of_an_endpoint(room: Room, stub: Any) -> None:
         (2, 0.0, ["CPUExecutionProvider"]),
     ]
     assert (updated.config.limits.timeout_s, updated.config.limits.max_queue) == (5.0, 1024)
+    batching = room.desk.deployments.get("m").config.dynamic_batching
+    assert (batching.enabled, batching.preferred_batch_size) == (True, (8, 16))
+    assert batching.priority_queue_policy == {1: QueuePolicy("DELAY", max_queue_size=9)}
     assert from_message(updated, Endpoint) == room.desk.deployments.get("m")
     room.say("m", 2, "ready")
     weighed = await stub.UpdateWeights(pb.UpdateWeightsRequest(name="m", weights={"b": 1.0}))

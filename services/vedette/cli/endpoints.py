@@ -12,7 +12,7 @@ from vedette.cli.addresses import DATA_DIR, DataDir, Registry, connect
 from vedette.cli.output import JsonFlag, Table, facts, names_of, pairs_of, print_json, spinner, when
 
 if TYPE_CHECKING:
-    from vedette.core.models import CaptureSettings, Endpoint, EndpointConfig
+    from vedette.core.models import CaptureSettings, DynamicBatching, Endpoint, EndpointConfig
     from vedette.sdk.sync.client import Client
 
 app = typer.Typer(no_args_is_help=True)
@@ -142,6 +142,7 @@ def show(
             "limits",
             f"{config.limits.max_batch_rows} rows, {config.limits.max_queue} waiting, {config.limits.timeout_s:g} s",
         ),
+        ("batching", _batched(config.dynamic_batching)),
         ("capture", _captured(config.capture)),
     )
     table = Table("variant", "version", "weight", "share", "pipeline")
@@ -310,6 +311,60 @@ def capture(
 
 
 @app.command()
+def batching(
+    name: Name,
+    *,
+    enabled: Annotated[bool | None, typer.Option("--on/--off", help="Whether requests may share a run.")] = None,
+    max_batch_size: Annotated[int | None, typer.Option(help="Rows of a merged run; 0: as many as pay.")] = None,
+    max_queue_delay_us: Annotated[int | None, typer.Option(help="Longest wait for company, in microseconds.")] = None,
+    preferred_batch_size: Annotated[
+        str | None, typer.Option(help="Sizes that end that wait, as in 4,8; '' for none.", show_default=False)
+    ] = None,
+    bucket_sizes: Annotated[
+        str | None, typer.Option(help="Sizes that runs are filled up to, as in 8,32; '' for none.", show_default=False)
+    ] = None,
+    preserve_ordering: Annotated[
+        bool | None, typer.Option("--preserve-ordering/--any-order", help="Answer in the order of arrival.")
+    ] = None,
+    no_wait: NoWait = False,
+    timeout: Timeout = TIMEOUT_S,
+    as_json: JsonFlag = False,
+    registry: Registry = "",
+    data_dir: DataDir = DATA_DIR,
+) -> None:
+    """Say how an endpoint merges requests into one run of its model. Priorities and timeouts: update --config.
+
+    Only what is named changes.
+
+    [bold]Examples[/]
+
+      vedette endpoint batching iris --max-batch-size 32 --max-queue-delay-us 2000
+
+      vedette endpoint batching iris --off
+    """
+    from dataclasses import replace
+
+    given: dict[str, Any] = {
+        "enabled": enabled,
+        "max_batch_size": max_batch_size,
+        "max_queue_delay_microseconds": max_queue_delay_us,
+        "preferred_batch_size": _sizes(preferred_batch_size, "--preferred-batch-size"),
+        "bucket_sizes": _sizes(bucket_sizes, "--bucket-sizes"),
+        "preserve_ordering": preserve_ordering,
+    }
+    changes = {option: value for option, value in given.items() if value is not None}
+    if not changes:
+        raise typer.BadParameter("say what to change, --off for example", param_hint="--on")
+    with connect(registry=registry, data_dir=data_dir) as client:
+        config = client.endpoints.get(name).config
+        settings = replace(config.dynamic_batching, **changes)
+        wanted = client.endpoints.update(name, replace(config, dynamic_batching=settings))
+        _settled(client, wanted, no_wait=no_wait, timeout_s=timeout, as_json=as_json)
+    if not as_json:
+        typer.echo(f"batching: {_batched(settings)}")
+
+
+@app.command()
 def delete(
     name: Name,
     *,
@@ -364,6 +419,26 @@ def _captured(settings: CaptureSettings) -> str:
     if settings.exclude:
         parts.append(f"without {', '.join(settings.exclude)}")
     return ", ".join(parts)
+
+
+def _batched(settings: DynamicBatching) -> str:
+    """How requests are merged, in one line; what is as it is by default is left out."""
+    if not settings.enabled:
+        return "off"
+    rows = f"up to {settings.max_batch_size} rows" if settings.max_batch_size else "as many rows as pay"
+    delay = f"at most {settings.max_queue_delay_microseconds} us" if settings.max_queue_delay_microseconds else "no"
+    parts = [rows, f"{delay} delay"]
+    for text, sizes in (("preferably", settings.preferred_batch_size), ("filled up to", settings.bucket_sizes)):
+        if sizes:
+            parts.append(f"{text} {', '.join(map(str, sizes))}")
+    return ", ".join(parts + ["in order"] * settings.preserve_ordering)
+
+
+def _sizes(text: str | None, option: str) -> tuple[int, ...] | None:
+    try:
+        return None if text is None else tuple(int(size) for size in names_of(text))
+    except ValueError:
+        raise typer.BadParameter(f"sizes as in 4,8, not {text!r}", param_hint=option) from None
 
 
 def _shares(config: EndpointConfig) -> list[str]:

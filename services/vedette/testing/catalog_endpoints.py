@@ -9,11 +9,13 @@ import pytest
 from vedette.core.errors import AlreadyExists, InvalidArgument, NotFound
 from vedette.core.models import (
     CaptureSettings,
+    DynamicBatching,
     EndpointConfig,
     EndpointStatus,
     Generation,
     Limits,
     ModelRef,
+    QueuePolicy,
     SessionOptions,
     Variant,
 )
@@ -37,6 +39,15 @@ class EndpointContract(CatalogSuite):
             (Variant("s", 2),),
             Limits(8, 16, 2.5),
             CaptureSettings(12.5, inputs=False, outputs=True, mode="strict", exclude=("name", "grün")),
+            DynamicBatching(
+                max_batch_size=8,
+                preferred_batch_size=(2, 4),
+                max_queue_delay_microseconds=100,
+                priority_levels=2,
+                default_priority_level=1,
+                priority_queue_policy={2: QueuePolicy("DELAY", 5, allow_timeout_override=True, max_queue_size=3)},
+                bucket_sizes=(8,),
+            ),
         )
         given = replace(
             endpoint("e", config), generation=3, status=EndpointStatus.FAILED, reason="no", serving=False,
