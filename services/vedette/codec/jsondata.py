@@ -7,7 +7,9 @@ as the same value of their own width.
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Sequence
+from functools import lru_cache
 
 import numpy as np
 import orjson
@@ -19,6 +21,10 @@ from vedette.core.errors import InvalidArgument
 from vedette.core.tensors import DATATYPES, Array, Tensor
 
 _FLOATS = ("FP16", "BF16", "FP32", "FP64")
+_PACKED = {"FP32": "f", "FP64": "d"}
+_PACKED_VALUES = 4096
+"""Up to here floats become an array by `struct`, which rounds and refuses as numpy does in a third of the time:
+30 values 0.6 us against 1.7, 784 values 5.3 against 13 (`python -m loadtests.codec`)."""
 VALUE_TYPES: dict[str, type] = {
     **dict.fromkeys(DATATYPES, int),
     **dict.fromkeys(_FLOATS, float),
@@ -57,12 +63,19 @@ def flat_array(name: str, datatype: str, values: list[object]) -> Array:
     if datatype == "BYTES":
         return object_array([text.encode() for text in values])  # type: ignore[attr-defined]
     try:
+        if datatype in _PACKED and len(values) <= _PACKED_VALUES:
+            return np.frombuffer(_packing(datatype, len(values)).pack(*values), DATATYPES[datatype].dtype)
         with np.errstate(over="raise"):  # a finite number that the datatype would turn into infinity
             if datatype == "BF16":
                 return _bfloat16_array(values)
             return np.array(values, DATATYPES[datatype].dtype)
     except (OverflowError, FloatingPointError) as error:
         raise InvalidArgument(f"tensor {name!r}: a value is out of the range of {datatype}") from error
+
+
+@lru_cache(maxsize=128)
+def _packing(datatype: str, count: int) -> struct.Struct:
+    return struct.Struct(f"<{count}{_PACKED[datatype]}")
 
 
 def _bfloat16_array(values: list[object]) -> Array:
