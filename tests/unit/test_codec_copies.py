@@ -70,7 +70,7 @@ def test_what_the_runtime_gives_is_not_copied_by_the_session() -> None:
 
 
 def test_an_answer_in_json_takes_no_memory_per_number_but_its_text() -> None:
-    """No list of Python floats is built: it would take 32 bytes a number, where the text takes 4, and its copies."""
+    """No list of Python floats is built: writing one takes 300 bytes a number at its peak, writing the buffer 37."""
     count = 500_000
     response = InferResponse("m", "1", "v", [Tensor("y", "FP32", np.zeros(count, np.float32))])
     tracemalloc.start()
@@ -80,7 +80,7 @@ def test_an_answer_in_json_takes_no_memory_per_number_but_its_text() -> None:
     finally:
         tracemalloc.stop()
     assert json.loads(body)["outputs"][0]["shape"] == [count]
-    assert peak < 24 * count
+    assert peak < 64 * count
 
 
 @given(st.lists(st.floats(width=32, allow_nan=False, allow_infinity=False) | st.floats(-3e38, 3e38), max_size=20))
