@@ -74,8 +74,9 @@ def parse_wrk(output: str) -> Figures:
     Raises:
         BrokenRun: an answer was an error, or the report says nothing.
     """
-    if "Non-2xx" in output or "Socket errors" in output:
-        raise BrokenRun(output)
+    flaws = [line.strip() for line in output.splitlines() if "Non-2xx" in line or "Socket errors" in line]
+    if flaws:
+        raise BrokenRun("; ".join(flaws))
     rate = re.search(r"Requests/sec:\s+([\d.]+)", output)
     p50, p99 = (re.search(rf"^\s+{share}%\s+(\S+)$", output, re.MULTILINE) for share in (50, 99))
     if rate is None or p50 is None or p99 is None:
