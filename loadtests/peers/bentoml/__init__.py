@@ -12,6 +12,6 @@ PEER = Peer(
         "One worker beside the supervisor that `bentoml serve` is (docs: Workers); async method, typed input and "
         "output, uvloop and httptools installed, access log off (docs: Configurations, Logging). No adaptive "
         "batching: for a body of named tensors it takes a second service behind this one, a call between processes "
-        "for each request, and the most that it can save is 33 us (mlp) of about 1,500."
+        "for each request, and the most that it can save is 33 us (mlp) of about 800."
     ),
 )

@@ -19,8 +19,8 @@ PEER = Peer(
         "ONNX: a custom one over ONNX Runtime (docs: Custom Inference Runtimes). parallel_workers 0, so inference is "
         "in the one process (docs: Parallel Inference); debug off and so no access log, gzip off, metrics as shipped. "
         "Adaptive batching (docs: Adaptive Batching), 32 requests or 10 ms: at 32 connections it costs 16 to 32 % "
-        "less CPU a request than without, and at one connection every request waits the 10 ms. gRPC is measured without "
-        "batching only: a call that its caller gives up leaves the others of its batch without an answer (KeyError in "
-        "mlserver/batching/adaptive.py), and a generator gives up what is in flight when its time is over."
+        "less CPU a request than without, and at one connection every request waits the 10 ms. gRPC is measured "
+        "without batching only: a call that its caller gives up leaves the others of its batch without an answer "
+        "(KeyError in mlserver/batching/adaptive.py), and a generator gives up what is in flight at its end."
     ),
 )

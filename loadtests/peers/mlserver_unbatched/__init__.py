@@ -10,5 +10,5 @@ PEER = Peer(
     command=(COMMAND[0], "{folder}/../mlserver/server.py", *COMMAND[2:]),
     ready_path=READY,
     failures=FAILURES,
-    note="As `mlserver`, with max_batch_size 0 (its default): faster at one connection, slower at 32; gRPC is measured here only.",
+    note="As `mlserver`, with max_batch_size 0 (its default): faster at one connection, slower at 32; gRPC only here.",
 )
