@@ -150,10 +150,18 @@ def our_models() -> list[Deployed]:
         Deployed("lookup", (onnx_models.lookup(),), {}),
         Deployed("reshaped", (onnx_models.reshaped(),), {}),
         Deployed("slow", (onnx_models.slow(),), {}),
+        Deployed("merged-pair", (onnx_models.sum_and_difference(),), {}, _gathering("merged-pair")),
+        Deployed("merged-lookup", (onnx_models.lookup(),), {}, _gathering("merged-lookup")),
         Deployed("row-sum", (onnx_models.row_sum(),), {"feature_names": ["a", "b", "c", "d"], "kind": "tabular"}),
         Deployed("labelled", (onnx_models.identity("FP32", ("rows", 3)),), {"label_names": ["cat", "dog", "owl"]}),
         Deployed("coming-and-going", (onnx_models.scaled(3.0),), {}),
     ]
+
+
+def _gathering(model: str) -> dict[str, object]:
+    """A configuration under which requests that come within five milliseconds share a run."""
+    batching = {"max_queue_delay_microseconds": 5000, "max_batch_size": 16}
+    return {"model": model, "variants": [{"name": "primary", "version": 1}], "dynamic_batching": batching}
 
 
 @contextmanager
