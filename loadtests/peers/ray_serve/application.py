@@ -22,6 +22,8 @@ HEADER_LENGTH = "inference-header-content-length"
 OBJECT_STORE_BYTES = 80 * 1024 * 1024  # about the least that Ray takes; requests do not pass through it
 MAX_ONGOING = 1000  # of Serve's performance guide; the default of 5 keeps more than that from a replica
 
+LOGGING = {"log_level": "WARNING", "enable_access_log": False}  # as for every peer
+
 
 class Models:
     """Every model of the folder: what Serve calls for each request."""
@@ -72,11 +74,18 @@ def main(models: str, port: str, threads: str, folder: str) -> None:
         include_dashboard=False,
         object_store_memory=OBJECT_STORE_BYTES,
         log_to_driver=False,
+        logging_level="warning",
         _temp_dir=folder,
     )
-    serve.start(proxy_location="HeadOnly", http_options={"host": "127.0.0.1", "port": int(port)})
+    serve.start(
+        proxy_location="HeadOnly", http_options={"host": "127.0.0.1", "port": int(port)}, logging_config=LOGGING
+    )
     deployment = serve.deployment(
-        Models, num_replicas=1, max_ongoing_requests=MAX_ONGOING, ray_actor_options={"num_cpus": 1}
+        Models,
+        num_replicas=1,
+        max_ongoing_requests=MAX_ONGOING,
+        ray_actor_options={"num_cpus": 1},
+        logging_config=LOGGING,
     )
     serve.run(deployment.bind(models, int(threads)), route_prefix="/")
     signal.pause()
