@@ -12,6 +12,7 @@ from pathlib import Path
 
 import grpc
 import httpx
+import numpy as np
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from tests import inference_models as models
 from tests.suite import Suite
@@ -193,6 +194,17 @@ def test_workers_hold_large_weights_once_and_count_together(tmp_path: Path) -> N
         page = httpx.get(f"{suite.http}/metrics").text
         answered = [line for line in page.splitlines() if line.startswith("vedette_requests_total{")]
         assert sum(float(line.split()[-1]) for line in answered) == 40
+
+
+def test_one_tabular_model_takes_less_than_150_mb(tmp_path: Path) -> None:
+    """Supervisor and worker of inference together, with a model served and a thousand rows answered."""
+    with Suite(tmp_path) as suite:
+        serve(suite, "tabular", models.mlp().data)
+        rows = np.ones((1000, 30)).ravel().tolist()
+        document = {"inputs": [{"name": "x", "shape": [1000, 30], "datatype": "FP32", "data": rows}]}
+        httpx.post(f"{suite.http}/v2/models/tabular/infer", json=document, timeout=30).raise_for_status()
+        processes = (suite.process("inference").pid, *suite.workers("inference"))
+        assert sum(smaps(pid)["Rss"] for pid in processes) < 150 * 1024
 
 
 def test_models_add_no_threads_to_workers_that_fill_the_processors(tmp_path: Path) -> None:
