@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import selectors
-from collections.abc import Coroutine, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -70,10 +70,13 @@ class TenTimes:
         self.ran: list[np.ndarray] = []
         self.alone_from = alone_from
         """Runs of so many rows or more fail, as for want of memory."""
+        self.pass_time: Callable[[int], None] | None = None
 
     def run(self, feeds: Mapping[str, Tensor], outputs: Sequence[str]) -> list[Tensor]:
         x = feeds["x"].array
         self.ran.append(x)
+        if self.pass_time is not None:
+            self.pass_time(len(x))
         if (x == BAD).any():
             raise ModelFailed(f"bad row among {sorted(x[:, 0].tolist())}")
         if len(x) >= self.alone_from:
@@ -92,12 +95,17 @@ class Turns(Workers):
         self.run_s = run_s
         self.running = 0
         self.most = 0
+        self.at_work = False
+        """A thread runs now, not the event loop."""
 
     def start(self, batch: Batch) -> None:
         self._free -= min(batch.width, self.threads)
         self.running += 1
         self.most = max(self.most, self.running)
-        asyncio.get_running_loop().call_later(self.run_s, self._end, batch, batch.run())
+        self.at_work = True
+        result = batch.run()
+        self.at_work = False
+        asyncio.get_running_loop().call_later(self.run_s, self._end, batch, result)
 
     def _end(self, batch: Batch, result: Any) -> None:
         self.running -= 1
@@ -119,9 +127,13 @@ class Stage:
     width: int = 1
     model: TenTimes = field(default_factory=TenTimes)
     workers: Turns | None = None
+    takes_time: bool = False
+    """Whether a run on the event loop takes as long as `run_time` says; else no time at all."""
 
     def __post_init__(self) -> None:
         self.loop = asyncio.get_running_loop()
+        if self.takes_time:
+            self.model.pass_time = self._pass_time
         self.gate = Gate(self.limit, NoMetrics().gauge("vedette_requests_in_flight"))
         self.workers = self.workers or Turns(self.threads, self.thread_s)
         self.executor = Executor(
@@ -149,6 +161,16 @@ class Stage:
         deadline = self.loop.time() + within_s
         work = Work({"x": Tensor("x", "FP32", x)}, outputs, len(values), deadline, priority, timeout_s)
         return self.loop.create_task(self.executor.submit(work))
+
+    def _pass_time(self, rows: int) -> None:
+        if not self.workers.at_work:  # type: ignore[union-attr]
+            self.loop.now += self.run_time.base_s + self.run_time.row_s * rows  # type: ignore[attr-defined]
+
+    async def meet(self) -> None:
+        """Let the executor see company until it expects some."""
+        while self.executor._company < 1.5:
+            await asyncio.gather(*(self.send(number) for number in range(8)))
+        self.model.ran.clear()
 
     @property
     def batches(self) -> list[list[float]]:

@@ -77,9 +77,7 @@ async def test_a_run_of_many_threads_takes_as_many_of_ours() -> None:
 async def test_short_requests_of_one_turn_share_an_inline_run() -> None:
     """Where company is likely, requests decoded together are merged without leaving the event loop."""
     stage = Stage(run_time=GATHERS)
-    for _ in range(3):  # company has to be met before it is expected
-        await asyncio.gather(*(stage.send(n) for n in range(32)))
-    stage.model.ran.clear()
+    await stage.meet()
     answers = await asyncio.gather(*(stage.send(n) for n in range(10)))
     assert [values(answer) for answer in answers] == [[10 * n] for n in range(10)]
     assert stage.batches == [list(range(10))]
@@ -89,10 +87,10 @@ async def test_short_requests_of_one_turn_share_an_inline_run() -> None:
 
 @staged
 async def test_a_caller_alone_waits_for_no_turn() -> None:
-    """One connection pays nothing for batching, but for one request in sixteen that looks around."""
+    """One connection pays nothing for batching, but for one request in sixty-one that looks around."""
     stage = Stage(run_time=GATHERS)
     waited = 0
-    for n in range(64):
+    for n in range(4 * 61):
         task = stage.send(n)
         await asyncio.sleep(0)
         waited += not task.done()
@@ -111,9 +109,13 @@ async def test_a_model_of_microseconds_never_gathers() -> None:
 @staged
 async def test_a_batch_too_long_for_the_event_loop_goes_to_a_thread_and_grows_meanwhile() -> None:
     """The loop stays free; what comes while the batch runs is the next batch."""
-    stage = Stage(run_time=RunTime(0.0002, 0.0002), thread_s=0.01, settings=DynamicBatching(max_batch_size=64))
-    await asyncio.gather(*(stage.send(n) for n in range(32)))
-    stage.model.ran.clear()
+    stage = Stage(
+        run_time=RunTime(0.0002, 0.0002),
+        thread_s=0.01,
+        settings=DynamicBatching(max_batch_size=64),
+        takes_time=True,
+    )
+    await stage.meet()
     early = [stage.send(n) for n in range(8)]
     await moment(0.001)
     assert stage.workers is not None
@@ -126,9 +128,8 @@ async def test_a_batch_too_long_for_the_event_loop_goes_to_a_thread_and_grows_me
 @staged
 async def test_short_requests_do_not_wait_behind_long_ones() -> None:
     """While somebody's long run holds the only thread, short requests run on the event loop in short pieces."""
-    stage = Stage(run_time=RunTime(0.0002, 0.0002), thread_s=50.0)
-    for _ in range(3):
-        await asyncio.gather(*(stage.send(n) for n in range(2)))
+    stage = Stage(run_time=RunTime(0.0002, 0.0002), thread_s=50.0, takes_time=True)
+    await stage.meet()
     long = stage.send(*range(50))
     await moment(0.001)
     began = stage.loop.time()
