@@ -95,7 +95,7 @@ async def test_calls_over_the_cap_are_refused(transport: Transport, name: str, k
         reading = [asyncio.ensure_future(_first(call, kind)) for call in calls]
         await room.until(2)
         with pytest.raises(grpc.aio.AioRpcError) as raised:
-            await _first(method(channel, name, kind)(Ask()), kind)
+            await _first(method(channel, name, kind)(Ask(), timeout=10), kind)
         assert raised.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
         room.go.set()
         assert [answer.status for answer in await asyncio.gather(*reading)] == [1, 1]
@@ -113,7 +113,7 @@ async def test_the_fast_transport_names_the_code_of_its_refusals() -> None:
     async with open_room(FastGrpcServer, room, max_calls=1) as server, channel_to(server) as channel:
         inside = asyncio.ensure_future(method(channel, "One")(Ask()))
         await room.until(1)
-        assert code_of(await failure(method(channel, "One")(Ask()))) == "overloaded"
+        assert code_of(await failure(method(channel, "One")(Ask(), timeout=10))) == "overloaded"
         room.go.set()
         await inside
         assert code_of(await failure(method(channel, "One")(Ask(service="x" * LIMIT)))) == "too_large"
@@ -170,7 +170,7 @@ async def test_a_caller_that_hangs_up_ends_its_calls(transport: Transport, name:
 
 
 async def test_calls_cancelled_before_they_begin_are_forgotten(transport: Transport) -> None:
-    """Cancelled at once, before the handler can have run: no call stays open, and the room is free for others."""
+    """Cancelled at once, before the handler can have run: no call stays open, and soon all the room is free again."""
     room = Room()
     async with open_room(transport, room, max_calls=8) as server, channel_to(server) as channel:
         for _ in range(50):
@@ -179,9 +179,35 @@ async def test_calls_cancelled_before_they_begin_are_forgotten(transport: Transp
             call.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await call
+        inside = await _filled(channel, room, 8)
         room.go.set()
-        assert (await method(channel, "One")(Ask())).status == 1
-        await room.until(0)
+        assert [answer.status for answer in await asyncio.gather(*inside)] == [1] * 8
+
+
+async def test_a_call_and_its_end_that_arrive_together_leave_nothing() -> None:
+    """The task is cancelled before its first step, so nothing of it ever runs; it is forgotten all the same."""
+    room = Room()
+    server = FastGrpcServer((room.table(),), service="test", metrics=NoMetrics(), max_message_bytes=LIMIT)
+    came, gone = (0, 7, 0, b"", None, ((), "ipv4:127.0.0.1:1", None)), (1, 7, 0, None, None, None)
+    server._arrived(None, asyncio.get_running_loop(), [came, gone])
+    (task,) = server._open.values()
+    await asyncio.wait([task])
+    await asyncio.sleep(0)  # the callbacks of the task
+    assert not server._open
+
+
+async def _filled(channel: grpc.aio.Channel, room: Room, calls: int) -> list[asyncio.Future[Any]]:
+    """So many calls inside at once; one that is refused while others are still leaving is made again."""
+    inside: list[asyncio.Future[Any]] = []
+    async with asyncio.timeout(10):
+        while room.inside < calls:
+            inside = [call for call in inside if not call.done()]
+            while len(inside) < calls:
+                inside.append(asyncio.ensure_future(method(channel, "One")(Ask())))
+            async with room.changed:
+                with contextlib.suppress(TimeoutError):
+                    await asyncio.wait_for(room.changed.wait(), 0.05)
+    return inside
 
 
 async def test_a_handler_that_is_cancelled_from_within_answers(transport: Transport) -> None:
@@ -227,6 +253,23 @@ async def test_the_end_waits_no_longer_than_it_may(transport: Transport) -> None
         assert room.left == 3
         for error in await asyncio.gather(*inside, return_exceptions=True):
             assert isinstance(error, grpc.aio.AioRpcError)
+
+
+async def test_workers_share_a_port(transport: Transport) -> None:
+    """Two servers on one port, as two workers have it; calls go on when one of them ends."""
+    rooms = [Room(), Room()]
+    for room in rooms:
+        room.go.set()
+    async with open_room(transport, rooms[0]) as first:
+        second = transport((rooms[1].table(),), service="test", metrics=NoMetrics(), max_message_bytes=LIMIT)
+        await second.start(f"127.0.0.1:{first.port}")
+        assert second.port == first.port
+        async with channel_to(first) as channel:
+            assert (await method(channel, "One")(Ask())).status == 1
+        await first.stop(0)
+        async with channel_to(second) as channel:
+            assert (await method(channel, "One")(Ask(), wait_for_ready=True, timeout=10)).status == 1
+        await second.stop(0)
 
 
 PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"

@@ -17,6 +17,7 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from vedette.chassis.config import ConfigurationError
@@ -168,6 +169,8 @@ class FastGrpcServer:
             if details is None:  # the caller is gone, or its deadline has passed
                 if (task := self._open.get(number)) is not None:
                     task.cancel()
+                    # `_run` cannot forget it: cancelled before its first step, a coroutine never begins
+                    task.add_done_callback(partial(self._forget, number))
             elif (refusal := self._refusal(message)) is not None:
                 _fail(front, number, self._calls.failure(refusal))
             else:
@@ -195,7 +198,10 @@ class FastGrpcServer:
                 raise
             _fail(front, number, self._calls.failure(error), call.headers)
         finally:
-            del self._open[number]
+            self._open.pop(number, None)
+
+    def _forget(self, number: int, _task: asyncio.Task[None]) -> None:
+        self._open.pop(number, None)
 
 
 def _answering(calls: Calls, rpc: Rpc) -> Callable[..., Any]:
