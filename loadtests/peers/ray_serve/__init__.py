@@ -25,8 +25,8 @@ PEER = Peer(
         "Ray Serve 2.60.0, a cluster of one node with one CPU and no dashboard, one replica for all models "
         "(max_ongoing_requests 1000). RAY_SERVE_THROUGHPUT_OPTIMIZED and HAProxy as its ingress (one thread) as its "
         "performance and high-throughput guides advise: about eight times its defaults. Starlette's request as it "
-        "is, no FastAPI, access log off. Processes: the replica, and HAProxy, its manager, proxy, controller, raylet, gcs_server, "
-        "agents, monitors and the driver, which it cannot do without. It has no metrics of its own on a port here: "
-        "the statuses that the generator counts are all that is known of failures."
+        "is, no FastAPI, access log off. Processes: the replica, and what it cannot do without: HAProxy, its "
+        "manager, proxy, controller, raylet, gcs_server, agents, monitors, driver. It has no metrics of its own on a "
+        "port here: the statuses that the generator counts are all that is known of failures."
     ),
 )

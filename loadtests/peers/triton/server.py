@@ -23,6 +23,7 @@ WHEEL = Path(sysconfig.get_path("platlib")) / "pytriton" / "tritonserver"
 VERSION = f"{sys.version_info.major}.{sys.version_info.minor}"
 STUB = "triton_python_backend_stub"
 MAX_BATCH_ROWS = 32
+PR_SET_CHILD_SUBREAPER = 36
 
 # `dynamic_batching` with its defaults (no delay) is what Triton's optimization guide turns on first.
 # What a model takes and gives, `model.py` reads from the ONNX file.
@@ -115,6 +116,7 @@ def main() -> int:
     options = arguments()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, stop)
+    adopt_orphans()
     region = f"bench_triton_{secrets.token_hex(4)}_"
     with tempfile.TemporaryDirectory(prefix="bench-triton-") as made:
         folder = Path(made)
@@ -128,8 +130,24 @@ def main() -> int:
         finally:
             server.terminate()
             server.wait()
+            end_children()
             for left in Path("/dev/shm").glob(f"{region}*"):
                 left.unlink(missing_ok=True)
+
+
+def adopt_orphans() -> None:
+    """Let stubs become our children when tritonserver goes before them, as it does while it starts."""
+    if ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1) != 0:
+        raise SystemExit("Triton's stubs cannot be adopted: prctl refused")
+
+
+def end_children() -> None:
+    """Kill every child that is left and wait for it."""
+    children = Path(f"/proc/self/task/{os.getpid()}/children")
+    while pids := [int(pid) for pid in children.read_text().split()]:
+        for pid in pids:
+            os.kill(pid, signal.SIGKILL)
+            os.waitpid(pid, 0)
 
 
 def stop(*_: object) -> None:
