@@ -2,7 +2,7 @@
 
 Every contestant is the real inference room with the reference model, metrics and capture on, one process on one CPU,
 asked with V2 JSON over 1 and 32 connections; only what stands between the socket and the routes differs. They run in
-turn, every answer is checked, ratios are taken within a round. docs/adr/0020 draws the conclusions.
+turn, every answer is checked, ratios are taken within a round. docs/adr/0022 draws the conclusions.
 """
 
 from __future__ import annotations
@@ -37,7 +37,6 @@ from vedette.chassis.routing import Router
 
 CONNECTIONS = (1, 32)
 PATH = f"/v2/models/{MODEL}/infer"
-REQUIREMENT = "granian==2.8.7"
 
 
 @dataclass(frozen=True, slots=True)

@@ -154,7 +154,7 @@ def _monitor(settings: Any, metrics: CellMetrics, place: Place) -> Service:
 
 SERVICES: dict[str, Module] = {
     "registry": Module("vedette.registry.config:RegistrySettings", _registry, ("fastapi", "sqlalchemy")),
-    "inference": Module("vedette.inference.config:InferenceSettings", _inference, ("granian", "onnxruntime")),
+    "inference": Module("vedette.inference.config:InferenceSettings", _inference, ("uvloop", "onnxruntime")),
     "monitor": Module("vedette.monitor.config:MonitorSettings", _monitor, ("fastapi", "sqlalchemy", "datasketches")),
 }
 

@@ -248,10 +248,7 @@ async def test_slow_body_is_closed(handlers: Handlers) -> None:
 
 
 async def test_slow_chunks_are_given_up(handlers: Handlers) -> None:
-    """A chunked body that stops is answered 408, asked to close, and holds nothing of ours.
-
-    Granian closes the connection then in some runs and in others waits for the client: see docs/adr/0003.
-    """
+    """A chunked body that stops is answered 408, closed, and holds nothing of ours."""
     async with serving(handlers.routes(), receive_timeout_s=0.3) as (address, front):
         reader, writer = await asyncio.open_connection(*address)
         writer.write(chunked(b"he", end=b""))
@@ -259,6 +256,8 @@ async def test_slow_chunks_are_given_up(handlers: Handlers) -> None:
         assert b" 408 " in head
         assert b"connection: close" in head
         assert not front.flights.open
+        await asyncio.wait_for(reader.read(), 10)
+        assert reader.at_eof()
         writer.close()
 
 

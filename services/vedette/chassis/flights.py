@@ -1,7 +1,7 @@
 """Requests between their first byte and their answer, and the sweep that ends the hopeless ones.
 
 Rule: a request pays for its place in a set and nothing else. One sweep every quarter second, over what is in
-flight, stands for a timer per request and for asking Granian at once whether each client is still there
+flight, stands for a timer per request and for asking the server at once whether each client is still there
 (measured: `loop.call_later` + cancel 0.5 us, a disconnect watcher 20 us a request; the place in the set 0.1 us).
 """
 

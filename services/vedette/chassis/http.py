@@ -1,6 +1,6 @@
 """HTTP as our services see it: a pure function from request to response, and the table that routes to it.
 
-Rule: no server library here; `rsgi.py` and `asgi.py` adapt these to Granian.
+Rule: no sockets here; `rsgi.py` and `asgi.py` adapt these to what `connections.py` reads from them.
 """
 
 from __future__ import annotations

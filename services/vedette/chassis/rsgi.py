@@ -1,10 +1,10 @@
-"""The HTTP adapter: Granian's RSGI calls to routes, with body caps, deadlines, request ids and error bodies.
+"""The HTTP front: RSGI calls to routes, with body caps, deadlines, request ids and error bodies.
 
 Rule: the path of a small request through `__rsgi__` is one straight line; whatever is rare (chunks, codings,
 errors, long requests) is behind a branch. Measured against a bare RSGI handler: docs/adr/0003.
 
-Granian hands over the path percent-decoded once and keeps no raw form, so a `%2F` has become a separator
-before we see it; it can then only name another path, whose route, action and limits apply.
+The path has been percent-decoded once, and a `%2F` has become a separator; it can then only name another path,
+whose route, action and limits apply.
 """
 
 from __future__ import annotations
@@ -134,8 +134,6 @@ class HttpFront:
             _uncancel(flight)
             return _with_status(408, route.render_error(InvalidArgument("the request body did not arrive in time")))
         except Exception as error:  # noqa: BLE001 - the caller gets an id, the log gets everything
-            if flight.reading:  # Granian's own error: the framing of the body is broken or the client left
-                return route.render_error(InvalidArgument("the request body is malformed or incomplete"))
             return route.render_error(log_unexpected(error, request_id))
         accept = headers.get("accept-encoding")
         return response if accept is None else await _compressed(response, accept)
