@@ -37,6 +37,7 @@ EDGES = {
         "http/oip.py": "HTTP: the Open Inference Protocol",
         "http/sagemaker.py": "HTTP: SageMaker's runtime",
         "rpc.py": "gRPC methods",
+        "rpc_forms.py": "requests of protobuf whose form is known",
         "rpc_messages.py": "tensors to and from protobuf",
         "rpc_statistics.py": "statistics to protobuf",
         "rpc_stream.py": "the streaming method",
