@@ -141,6 +141,30 @@ async def test_a_broken_stream_does_not_look_whole() -> None:
             assert not (await talk(address, get("/"))).endswith(b"0\r\n\r\n")
 
 
+@pytest.mark.parametrize("parts", [(b"half",), (b"whole one", b"and more")])
+async def test_a_stream_of_another_length_than_told_is_broken_off(parts: tuple[bytes, ...]) -> None:
+    """Too few bytes leave nobody waiting on the connection, and too many are not read as the next answer."""
+
+    async def app(scope: Any, protocol: Any) -> None:
+        stream = protocol.response_stream(200, [("content-length", "9")])
+        for part in parts:
+            await stream.send_bytes(part)
+
+    async with serving(app) as (address, _):
+        with contextlib.suppress(ConnectionError):
+            assert b"more" not in await talk(address, get("/"))
+
+
+async def test_a_stream_that_says_close_closes() -> None:
+    """Also where the application, which drains, has said so."""
+
+    async def app(scope: Any, protocol: Any) -> None:
+        await protocol.response_stream(200, [("connection", "close")]).send_bytes(b"all")
+
+    async with serving(app) as (address, _):
+        assert (await talk(address, get("/"))).endswith(b"3\r\nall\r\n0\r\n\r\n")
+
+
 async def test_no_header_of_an_answer_can_begin_another() -> None:
     """A value with a line break, whoever gave it, does not leave."""
 
@@ -260,5 +284,5 @@ async def test_a_task_begins_at_once_and_is_a_task() -> None:
 
 async def _until(what: Callable[[], Any]) -> None:
     async with asyncio.timeout(5):
-        while not what():
+        while not what():  # noqa: ASYNC110 - what is awaited is the server's own state
             await asyncio.sleep(0.01)

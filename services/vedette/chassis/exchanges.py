@@ -206,12 +206,13 @@ class Exchange:
 
     def response_stream(self, status: int, headers: FieldLines) -> Stream:
         """Begin an answer in parts; it ends with the application's call."""
-        lines, _ = self._begin(status, headers)
-        told = any(name == "content-length" for name, _ in headers)
+        lines, ends = self._begin(status, headers)
+        told = next((int(value) for name, value in headers if name == "content-length"), None)
         bodiless = self.head.method == "HEAD" or status in _BODILESS
-        chunked = not told and not bodiless and self.head.http_version == "1.1"
+        chunked = told is None and not bodiless and self.head.http_version == "1.1"
         self.connection.send(lines + (b"transfer-encoding: chunked\r\n\r\n" if chunked else b"\r\n"))
-        self._stream = Stream(self, chunked=chunked, bodiless=bodiless, ends=not (chunked or told or bodiless))
+        ends = ends or (told is None and not chunked and not bodiless)
+        self._stream = Stream(self, chunked=chunked, bodiless=bodiless, told=told, ends=ends)
         return self._stream
 
     def response_file(self, status: int, headers: FieldLines, file: str) -> None:
@@ -242,13 +243,15 @@ class Exchange:
 class Stream:
     """An answer in parts."""
 
-    __slots__ = ("_bodiless", "_chunked", "_ends", "_exchange", "broken", "file")
+    __slots__ = ("_bodiless", "_chunked", "_ends", "_exchange", "_left", "broken", "file")
 
-    def __init__(self, exchange: Exchange, *, chunked: bool, bodiless: bool, ends: bool) -> None:
+    def __init__(self, exchange: Exchange, *, chunked: bool, bodiless: bool, told: int | None, ends: bool) -> None:
         self._exchange = exchange
         self._chunked = chunked
         self._bodiless = bodiless
         self._ends = ends
+        self._left = told
+        """Bytes of the length that was told and are still to go; None: none was told."""
         self.broken = False
         """Set by who cannot finish: the client must not take what it has for the whole."""
         self.file = ""
@@ -260,6 +263,11 @@ class Stream:
             raise ConnectionError("the client is gone")
         if self._bodiless or not data:
             return
+        if self._left is not None:
+            self._left -= len(data)
+            if self._left < 0:  # what is over would be read as the next answer
+                self.broken = True
+                return
         exchange.connection.send(b"%x\r\n%b\r\n" % (len(data), data) if self._chunked else data)
         if exchange.connection.writable is not None:
             await asyncio.shield(exchange.connection.writable)
@@ -269,12 +277,12 @@ class Stream:
         exchange = self._exchange
         if self.file and not self._bodiless:
             await self._send_file()
-        if self.broken:
+        if self.broken or (self._left and not self._bodiless):
             exchange.connection.transport.abort()
             return
         if self._chunked:
             exchange.connection.send(b"0\r\n\r\n")
-        exchange.connection.answered(exchange, ends=self._ends or not exchange.whole or not exchange.head.keep_alive)
+        exchange.connection.answered(exchange, ends=self._ends or not exchange.whole)
 
     async def _send_file(self) -> None:
         try:
