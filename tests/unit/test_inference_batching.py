@@ -136,6 +136,7 @@ async def test_short_requests_do_not_wait_behind_long_ones() -> None:
     await asyncio.gather(*(stage.send(n) for n in range(4)))
     assert stage.loop.time() - began < 1
     assert not long.done()
+    assert [len(batch) for batch in stage.batches] == [50, 1, 1, 1, 1]
     await long
 
 
@@ -332,6 +333,21 @@ async def test_order_is_preserved_where_it_is_asked_for() -> None:
     assert order == []
     await final
     assert order == ["long", "short", "longer", "last", "final"]
+
+
+@staged
+async def test_whoever_goes_holds_up_nobody_behind() -> None:
+    """An answer that waited for an earlier caller's leaves when that caller does, not when its run ends."""
+    ordered = DynamicBatching(preserve_ordering=True)
+    stage = Stage(run_time=RunTime(0.0001, 0.0001), thread_s=9.0, settings=ordered)
+    long, short = stage.send(*range(40)), stage.send(1)
+    await moment(0.1)
+    assert stage.batches[-1] == [1]
+    assert not short.done()
+    began = stage.loop.time()
+    long.cancel()
+    assert values(await short) == [10]
+    assert stage.loop.time() == began
 
 
 @staged

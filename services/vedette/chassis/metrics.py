@@ -44,7 +44,7 @@ METRICS: dict[str, Metric] = {
         Metric("vedette_batch_rows", "histogram", "Rows in one execution.", _SERVED, ROW_BUCKETS),
         Metric("vedette_batching", "gauge", "1 where requests to the variant may share a run of the model, else 0.", _SERVED,
                across="max"),
-        Metric("vedette_requests_in_flight", "gauge", "Requests that wait for a model thread or run in one.", ("endpoint",)),
+        Metric("vedette_requests_in_flight", "gauge", "Requests that wait for their run, or run in a thread.", ("endpoint",)),
         Metric("vedette_shadow_requests_total", "counter", "Copies sent to shadow variants; code is OK, an error code or dropped.",
                (*_SERVED, "code")),
         Metric("vedette_models_loaded", "gauge", "Model versions held in memory.", across="each"),
