@@ -135,8 +135,11 @@ Parts = tuple[Callable[..., Figures], Callable[[], object]]
 
 def _http(target: Target, heat: Heat) -> Parts:
     url, message = target.infer_url(heat.model), messages.http_message(heat.model, heat.protocol)
-    load = partial(generators.wrk, url, message, connections=heat.in_flight, cpu=machine.pin(GENERATOR_CPU))
-    return load, partial(messages.check_http, url, heat.model, heat.protocol)
+    check = partial(messages.check_http, url, heat.model, heat.protocol)
+    load = partial(
+        generators.wrk, url, message, connections=heat.in_flight, cpu=machine.pin(GENERATOR_CPU), answer_bytes=check()
+    )
+    return load, check
 
 
 def _grpc(target: Target, heat: Heat) -> Parts:
@@ -187,9 +190,10 @@ class Contest:
         """One server's part of a round; what failed in an earlier round is not tried again."""
         mine = self.heats_of(contestant)
         waiting = [heat for heat in mine if len(outcome.runs.get((contestant.name, heat), ())) == number]
-        say("starts", len(mine) - len(waiting))
         if not waiting:
+            say("", len(mine))
             return
+        say("starts", len(mine) - len(waiting))
         models = tuple(dict.fromkeys(heat.model for heat in mine))
         try:
             with contestant.start(machine.pin(SERVER_CPU, self.threads), models) as target:
@@ -197,7 +201,6 @@ class Contest:
                     say(f"{heat.model}, {heat.protocol}, {heat.in_flight} in flight", 0)
                     self._heat(target, contestant, heat, outcome)
                     say("", 1)
-                outcome.memory[contestant.name] = machine.rss_mb(target.pid)
         except (NotStarted, OSError) as error:
             outcome.absences.append(Absence(contestant.name, one_line(error)))
 
@@ -209,6 +212,8 @@ class Contest:
             outcome.absences.append(Absence(contestant.name, f"{where}: {one_line(error)}"))
         else:
             outcome.runs.setdefault((contestant.name, heat), []).append(figures)
+            used = machine.rss_mb(target.pid)  # while it lives: some end in the middle of their turn
+            outcome.memory[contestant.name] = max(used, outcome.memory.get(contestant.name, 0.0))
 
 
 def ratios(mine: Row, other: Row) -> list[float]:

@@ -16,6 +16,8 @@ from pathlib import Path
 UNITS_S = {"us": 1e-6, "ms": 1e-3, "s": 1.0}
 FRAME_BYTES = 5
 """What gRPC puts before a message."""
+WRK_ROUNDING = 0.97
+"""wrk tells what it has read in three digits, and an answer may be a few digits shorter than the one checked."""
 GRACE_S = 60
 """How long a generator may take to connect, drain and report."""
 
@@ -56,8 +58,13 @@ class Message:
     headers: dict[str, str]
 
 
-def wrk(url: str, message: Message, *, connections: int, seconds: int, cpu: list[str]) -> Figures:
-    """POST the message to `url` over `connections` keep-alive connections, one thread, closed loop."""
+def wrk(
+    url: str, message: Message, *, connections: int, seconds: int, cpu: list[str], answer_bytes: int = 0
+) -> Figures:
+    """POST the message to `url` over `connections` keep-alive connections, one thread, closed loop.
+
+    `answer_bytes` is the length of a right answer's body: a 200 that says something shorter is none.
+    """
     lines = ['wrk.method = "POST"', f"wrk.body = {_lua_string(message.body)}"]
     lines += [f'wrk.headers["{name}"] = "{value}"' for name, value in message.headers.items()]
     with tempfile.NamedTemporaryFile("w", suffix=".lua") as script:
@@ -65,10 +72,10 @@ def wrk(url: str, message: Message, *, connections: int, seconds: int, cpu: list
         script.flush()
         command = [*cpu, "wrk", "-t1", f"-c{connections}", f"-d{seconds}s", "--latency", "-s", script.name, url]
         output = _run(command, seconds)
-    return parse_wrk(output)
+    return parse_wrk(output, answer_bytes)
 
 
-def parse_wrk(output: str) -> Figures:
+def parse_wrk(output: str, answer_bytes: int = 0) -> Figures:
     """The figures of a report.
 
     Raises:
@@ -77,6 +84,12 @@ def parse_wrk(output: str) -> Figures:
     flaws = [line.strip() for line in output.splitlines() if "Non-2xx" in line or "Socket errors" in line]
     if flaws:
         raise BrokenRun("; ".join(flaws))
+    read = re.search(r"(\d+) requests in \S+, ([\d.]+)([KMGT]?)B read", output)
+    if read is None:
+        raise BrokenRun(output)
+    received = float(read[2]) * 1024 ** " KMGT".index(read[3] or " ")
+    if received < int(read[1]) * answer_bytes * WRK_ROUNDING:
+        raise BrokenRun(f"{received:.0f} bytes for {read[1]} answers of {answer_bytes} bytes and more: some were wrong")
     rate = re.search(r"Requests/sec:\s+([\d.]+)", output)
     p50, p99 = (re.search(rf"^\s+{share}%\s+(\S+)$", output, re.MULTILINE) for share in (50, 99))
     if rate is None or p50 is None or p99 is None:

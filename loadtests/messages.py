@@ -57,8 +57,8 @@ def _described(name: str) -> dict[str, object]:
     return {"name": "x", "shape": [1, *models.SHAPES[name]], "datatype": "FP32"}
 
 
-def check_http(url: str, name: str, protocol: str) -> None:
-    """One request whose answer must be the model's.
+def check_http(url: str, name: str, protocol: str) -> int:
+    """One request whose answer must be the model's; the bytes of its body.
 
     Raises:
         BrokenRun: it is not, or there is none.
@@ -75,6 +75,7 @@ def check_http(url: str, name: str, protocol: str) -> None:
     if protocol == "binary" and length is None:
         raise BrokenRun("JSON was answered to a binary request")
     check(http_answer(content, length), name)
+    return len(content)
 
 
 def http_answer(content: bytes, header_length: str | None) -> NDArray[np.float32]:

@@ -224,6 +224,7 @@ def _settings(ports: Mapping[str, int], data: str) -> dict[str, str]:
         "VEDETTE_REGISTRY__GRPC_PORT": str(ports["registry_grpc"]),
         "VEDETTE_REGISTRY__DATA_DIR": data,
         "VEDETTE_REGISTRY__LOG_LEVEL": "WARNING",
+        "VEDETTE_INFERENCE__WORKERS": "1",
         "VEDETTE_INFERENCE__PORT": str(ports["http"]),
         "VEDETTE_INFERENCE__GRPC_PORT": str(ports["grpc"]),
         "VEDETTE_INFERENCE__DATA_DIR": data,

@@ -50,6 +50,13 @@ def test_a_wrk_run_with_a_single_error_has_no_figures(flaw: str | None) -> None:
         parse_wrk("" if flaw is None else WRK + flaw)
 
 
+def test_wrk_answers_are_counted_by_their_bytes() -> None:
+    """10 MB are 291 bytes for each of 36,000: a server that says 200 and less than the right answer has no figures."""
+    assert parse_wrk(WRK, 291).requests_per_s == 18000.5
+    with pytest.raises(BrokenRun, match="some were wrong"):
+        parse_wrk(WRK, 302)
+
+
 def test_h2load_answers_are_counted_by_their_bytes() -> None:
     """1000 answers of 60 bytes, and 5 bytes before each."""
     assert parse_h2load(H2LOAD.format(data="63.48KB (65000)"), 60) == 1000
