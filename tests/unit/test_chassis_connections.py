@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from vedette.chassis.connections import Outbox
 from vedette.chassis.eager import start_eagerly
 from vedette.chassis.http_server import HttpServer
 
@@ -254,6 +255,74 @@ async def test_stopping_ends_idle_connections_and_answers_the_others() -> None:
         for end in (idler, writer):
             end.close()
             await end.wait_closed()
+
+
+class Turns:
+    """A loop whose turns a test takes, and its clock."""
+
+    def __init__(self) -> None:
+        self.soon: list[Callable[[], None]] = []
+        self.time = 1.0
+
+    def call_soon(self, call: Callable[[], None]) -> None:
+        self.soon.append(call)
+
+    def turn(self) -> None:
+        due, self.soon = self.soon, []
+        for call in due:
+            call()
+
+
+class Client:
+    """A transport that keeps what it is given."""
+
+    def __init__(self) -> None:
+        self.got: list[bytes] = []
+
+    def is_closing(self) -> bool:
+        return False
+
+    def write(self, data: bytes) -> None:
+        self.got.append(data)
+
+
+def test_the_loop_looks_for_the_next_request_only_while_that_finds_one() -> None:
+    """After a lone answer it stays awake for a moment; in vain a few times, and it sleeps but for a rare try."""
+    loop, client = Turns(), Client()
+    box = Outbox(loop, now=lambda: loop.time)  # type: ignore[arg-type]
+
+    def answer() -> bool:
+        """One answer; whether the loop then stays awake."""
+        box.put(client, b"a")  # type: ignore[arg-type]
+        loop.turn()
+        return bool(loop.soon)
+
+    def wait() -> None:
+        loop.time += 1
+        loop.turn()
+
+    for _ in range(50):
+        assert answer()
+    looks = []
+    for _ in range(100):
+        wait()
+        looks.append(answer())
+    assert looks[0]
+    assert not any(looks[2:30])
+    assert 2 <= sum(looks) <= 6
+    assert len(client.got) == 150
+
+
+def test_answers_of_one_turn_leave_together_and_nobody_looks() -> None:
+    """Each client gets its own, and a busy loop needs no help to stay awake."""
+    loop, clients = Turns(), [Client() for _ in range(3)]
+    box = Outbox(loop, now=lambda: loop.time)  # type: ignore[arg-type]
+    for number, client in enumerate(clients):
+        box.put(client, b"%d" % number)  # type: ignore[arg-type]
+    assert len(loop.soon) == 1
+    loop.turn()
+    assert [client.got for client in clients] == [[b"0"], [b"1"], [b"2"]]
+    assert not loop.soon
 
 
 async def test_a_task_begins_at_once_and_is_a_task() -> None:
