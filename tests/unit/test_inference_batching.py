@@ -74,6 +74,22 @@ async def test_a_run_of_many_threads_takes_as_many_of_ours() -> None:
 
 
 @staged
+async def test_a_wide_run_waits_until_all_its_threads_are_free() -> None:
+    """One thread of two is not enough for it, and who comes later does not overtake it."""
+    narrow = Stage(threads=2, thread_s=1.0)
+    wide = Stage(workers=narrow.workers, width=2)
+    first = narrow.send(1)
+    await moment(0.1)
+    broad, later = wide.send(2), narrow.send(3)
+    await moment(0.1)
+    assert (narrow.batches, wide.batches) == ([[1]], [])
+    await first
+    await moment()
+    assert (narrow.batches, wide.batches) == ([[1]], [[2]])
+    await asyncio.gather(broad, later)
+
+
+@staged
 async def test_short_requests_of_one_turn_share_an_inline_run() -> None:
     """Where company is likely, requests decoded together are merged without leaving the event loop."""
     stage = Stage(run_time=GATHERS)
