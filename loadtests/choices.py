@@ -11,6 +11,7 @@ import argparse
 import asyncio
 import json
 import os
+import signal
 import socket
 import statistics
 import subprocess
@@ -97,7 +98,7 @@ def asgi_of(room: Room) -> Callable[[Any, Any, Any], Awaitable[None]]:
 
 
 async def serve(choice: Choice, port: int) -> None:
-    """Host the room until killed; says `ready` when it answers."""
+    """Host the room until SIGTERM; says `ready` when it answers."""
     async with open_room() as room:
         parts: dict[str, Any] = {}
         if choice.bridge:
@@ -114,8 +115,12 @@ async def serve(choice: Choice, port: int) -> None:
         else:
             work.append(asyncio.create_task(_granian(front, listener, dict(choice.settings))))
             await asyncio.sleep(0.2)
+        ended = asyncio.Event()
+        asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, ended.set)
         print("ready", flush=True)
-        await asyncio.gather(*work)
+        await ended.wait()
+        for task in work:
+            task.cancel()
 
 
 async def _granian(front: Any, listener: socket.socket, settings: dict[str, Any]) -> None:
@@ -177,7 +182,11 @@ def hosted(choice: Choice) -> Iterator[tuple[int, psutil.Process]]:
                 raise SystemExit(f"{choice.name} did not start")
             yield port, psutil.Process(running.pid)
         finally:
-            running.kill()
+            running.terminate()
+            try:
+                running.wait(10)
+            except subprocess.TimeoutExpired:
+                running.kill()
 
 
 @dataclass(frozen=True, slots=True)
