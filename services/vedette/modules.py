@@ -148,6 +148,7 @@ def _monitor(settings: Any, metrics: CellMetrics, place: Place) -> Service:
             stream=_stream(settings, metrics),
             metrics=metrics,
             clock=SystemClock(),
+            address=place.named_url,
         ),
     )
 
@@ -265,6 +266,7 @@ def _work(name: str, settings: ServiceSettings, place: Place) -> int:
         return 1
     finally:
         gc.enable()
+        gc.unfreeze()  # else nanobind, at the end of the process, calls what was never looked at leaked
     return 0
 
 

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 import typer.main
+from loadtests import watching
 
 from vedette import modules
 from vedette.chassis.config import check_sections, load_settings
@@ -142,3 +143,8 @@ def test_make_targets_of_the_pages_exist() -> None:
         for target in re.findall(r"^make ([a-z]+)", block, re.MULTILINE)
     }
     assert named - targets == set()
+
+
+def test_the_readmes_figures_of_watching_are_the_saved_ones() -> None:
+    """Whoever measures again writes them down again."""
+    assert watching.markdown(watching.figures()) in (ROOT / "README.md").read_text()

@@ -12,6 +12,7 @@ import threading
 from collections.abc import Iterator
 from pathlib import Path
 
+import httpx
 import numpy as np
 import pytest
 from sklearn.datasets import load_diabetes
@@ -135,6 +136,21 @@ def test_it_trains_three_models_and_tells_the_truth_beside_each(up: Up) -> None:
     assert found["digits"][1] == found["digits"][2]
     assert load_diabetes().target.min() < float(found["diabetes"][1]) < load_diabetes().target.max()
     assert "\x1b" not in "".join(up.lines)
+
+
+@pytest.mark.parametrize(("model", "columns"), [("breast-cancer", 30), ("diabetes", 10), ("digits", 64)])
+def test_every_model_answers_in_every_format(up: Up, model: str, columns: int) -> None:
+    """KServe's V1, and SageMaker's route with each content type it gives."""
+    url, _ = up.addresses()
+    row = [1.0] * columns
+    with httpx.Client(base_url=url) as client:
+        answers = [client.post(f"/v1/models/{model}:predict", json={"instances": [row, row]})]
+        for accept in ("application/json", "application/jsonlines", "text/csv"):
+            headers = {"content-type": "text/csv", "accept": accept}
+            body = (",".join(map(str, row)) + "\n") * 2
+            answers.append(client.post(f"/endpoints/{model}/invocations", content=body, headers=headers))
+    assert [answer.status_code for answer in answers] == [200] * 4, [answer.text for answer in answers]
+    assert len(answers[0].json()["predictions"]) == len(answers[2].text.splitlines()) == 2
 
 
 def test_nothing_but_the_guide_is_printed(up: Up) -> None:

@@ -304,6 +304,50 @@ def test_an_alert_that_begins_anew_is_nobodys() -> None:
     assert (alerts[0].state, alerts[0].acknowledged_by) == (AlertState.FIRING, "")
 
 
+def test_the_numbers_of_an_alert_are_of_its_newest_violation() -> None:
+    """Late labels fire it again and go on: value, text, window and execution are always of one and the same window."""
+    alerts: list[Alert] = []
+    group = AlertGroup("g")
+    results = {}
+    for number in range(12):
+        results[f"x{number}"] = execution("-", number)
+        alerts, group = transitions(alerts, group, results[f"x{number}"], AlertRule(), now=0.0)
+    newest = None
+    for number, letter in enumerate("x..xxx..x."):
+        late = execution(letter, number, revision=2)
+        results[late.id] = replace(late, results=(replace(late.results[0], description=f"window {number}"),))
+        alerts, group = transitions(alerts, group, results[late.id], AlertRule(), now=1.0, stored=results.get)
+        newest = number if letter == "x" else newest
+        (alert,) = alerts
+        assert (alert.execution, alert.value, alert.description) == (f"x{newest}", newest, f"window {newest}")
+        assert (alert.start, alert.end) == (results[alert.execution].start, results[alert.execution].end)
+    alerts, _ = transitions(alerts, group, execution(".", 8, revision=3), AlertRule(), now=2.0, stored=results.get)
+    assert (alerts[0].execution, alerts[0].value, alerts[0].description) == ("x5", 5.0, "window 5")
+
+
+@given(st.lists(st.tuples(st.integers(0, 6), st.sampled_from("x.-")), max_size=20), RULES)
+def test_evidence_is_of_the_newest_violated_window(revisions: list[tuple[int, str]], rule: AlertRule) -> None:
+    """Whatever order labels come in; where no window is violated any more the last evidence stays, all of one."""
+    alerts: list[Alert] = []
+    group = AlertGroup("g")
+    results: dict[str, Execution] = {}
+    for number in range(7):
+        results[f"x{number}"] = execution("-", number)
+        alerts, group = transitions(alerts, group, results[f"x{number}"], rule, now=0.0, stored=results.get)
+    said: dict[int, str] = {}
+    for revision, (number, letter) in enumerate(revisions, start=2):
+        if letter == "-" and number in said:
+            continue  # what was compared once is compared with more labels, not with fewer
+        said[number] = letter
+        results[f"x{number}"] = execution(letter, number, revision=revision)
+        alerts, group = transitions(alerts, group, results[f"x{number}"], rule, now=1.0, stored=results.get)
+        violated = [each for each, of in said.items() if of == "x"]
+        if alerts and violated:
+            assert (alerts[0].execution, alerts[0].value) == (f"x{max(violated)}", max(violated))
+        for alert in alerts:
+            assert (alert.execution, alert.start) == (f"x{alert.value:.0f}", (alert.value or 0) * 5.0)
+
+
 @pytest.mark.parametrize("rule", [(0, 1, 1), (2, 1, 1), (1, 101, 1), (1, 1, 0), (1, 1, 101), (-1, -1, 1)])
 def test_rules_that_make_no_sense_are_refused(rule: tuple[int, int, int]) -> None:
     """N of M with 1 <= N <= M <= 100, and an end."""

@@ -54,6 +54,16 @@ def test_a_cloudevent() -> None:
     assert document("cloudevents", ended(bulletin()))["type"] == "vedette.alerts.resolved"
 
 
+def test_windows_are_those_of_the_alerts() -> None:
+    """The event's window is the newest of its alerts', whatever window caused the message."""
+    (alert,) = bulletin().alerts
+    older = replace(alert, id="b", start=2_000.0, end=2_005.0)
+    said = replace(bulletin(), alerts=(older, replace(alert, start=2_010.0, end=2_015.0)))
+    data = document("cloudevents", said)["data"]
+    assert data["window"] == {"start": "1970-01-01T00:33:30.000Z", "end": "1970-01-01T00:33:35.000Z"}
+    assert [each["window"]["start"][14:19] for each in data["alerts"]] == ["33:20", "33:30"]
+
+
 def test_a_slack_message() -> None:
     """A line for the notification, a block for each alert up to twenty; nothing in it becomes markup."""
     message = document("slack", bulletin("<!channel> & <https://evil.example|click>"))

@@ -125,6 +125,18 @@ def test_a_place_of_its_own_binds_ipv6(monkeypatch: pytest.MonkeyPatch) -> None:
         assert not place.supervised
 
 
+@pytest.mark.parametrize(("host", "named"), [("0.0.0.0", socket.gethostname()), ("127.0.0.1", "127.0.0.1")])
+def test_links_name_the_machine_where_it_listens_everywhere(
+    monkeypatch: pytest.MonkeyPatch, host: str, named: str
+) -> None:
+    """Nobody else reaches 0.0.0.0."""
+    monkeypatch.setenv("VEDETTE_MONITOR__HOST", host)
+    monkeypatch.setenv("VEDETTE_MONITOR__PORT", "0")
+    place = open_place("monitor", modules.load("monitor"))
+    with place.listener:
+        assert place.named_url == f"http://{named}:{place.listener.getsockname()[1]}"
+
+
 @pytest.mark.parametrize(
     ("url", "password"), [("postgresql://me@127.0.0.1:1/v", "s3cret"), ("postgresql://me:own@127.0.0.1:1/v", "own")]
 )

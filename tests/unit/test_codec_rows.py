@@ -62,6 +62,18 @@ def assert_table(actual: list[Tensor], expected: list[Tensor]) -> None:
         assert_same(one, Tensor(other.name, other.datatype, array))
 
 
+def test_every_kind_of_whole_number_that_onnx_runtime_gives_is_written() -> None:
+    """A classifier's answer: labels as numpy's `longlong`, which orjson refuses one by one, and probabilities."""
+    label = Tensor("label", "INT64", np.array([1, 0], dtype="q"))
+    chance = Tensor("probabilities", "FP32", np.array([[0.1, 0.9], [0.8, 0.2]], np.float32))
+    rows = [{"label": 1, "probabilities": [0.1, 0.9]}, {"label": 0, "probabilities": [0.8, 0.2]}]
+    assert json.loads(instances.encode([label, chance])) == {"predictions": rows}
+    assert [json.loads(line) for line in jsonlines.encode([label, chance]).splitlines()] == rows
+    for code in np.typecodes["AllInteger"] + "?":
+        column = Tensor("a", "INT64", np.array([1, 0], dtype=code))
+        assert json.loads(instances.encode([column, chance]))["predictions"][0]["a"] == 1
+
+
 @given(tables(finite=False))
 def test_csv_survives_both_ways(table: list[Tensor]) -> None:
     """What is written as CSV reads back as the same tensors, NaN and awkward text included."""

@@ -265,7 +265,7 @@ def test_numbers_are_rounded_as_they_arrive_at_the_model(tmp_path: Path) -> None
 
 def test_progress_is_told_in_both_passes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Rows done, chunk by chunk, up to all of them."""
-    monkeypatch.setattr("vedette.monitor.reference_data.datasets.CHUNK_ROWS", 3)
+    monkeypatch.setattr("vedette.monitor.reference_data.columns.CHUNK_ROWS", 3)
     told: list[tuple[int, int]] = []
     built(tmp_path, ROWS, MIXED, progress=lambda rows, number: told.append((rows, number)))
     assert told == [(3, 1), (4, 1), (3, 2), (4, 2)]
@@ -277,7 +277,7 @@ def test_how_the_file_is_cut_changes_nothing(tmp_path: Path, monkeypatch: pytest
     frame = load_breast_cancer(as_frame=True).data
     signature = Signature((TensorSpec("x", "FP32", (-1, 30)),), (), feature_names=tuple(frame))
     whole = built(tmp_path, frame, signature, format)
-    monkeypatch.setattr("vedette.monitor.reference_data.datasets.CHUNK_ROWS", 100)
+    monkeypatch.setattr("vedette.monitor.reference_data.columns.CHUNK_ROWS", 100)
     cut = built(tmp_path, frame, signature, format)
     assert cut.files[STATISTICS_FILE] == whole.files[STATISTICS_FILE]
     assert cut.files[CONSTRAINTS_FILE] == whole.files[CONSTRAINTS_FILE]

@@ -17,8 +17,9 @@ import pytest
 from tests.unit.damaged_files import damaged, outcomes
 
 from vedette.core.errors import InvalidArgument, TooLarge
-from vedette.monitor.reference_data import datasets, parquet_pages
-from vedette.monitor.reference_data.datasets import Kind, open_dataset, spooled
+from vedette.monitor.reference_data import columns, parquet_pages
+from vedette.monitor.reference_data.columns import Kind
+from vedette.monitor.reference_data.datasets import open_dataset, spooled
 
 ROOT = Path(__file__).parents[2]
 Write = Callable[[str | bytes], Path]
@@ -177,7 +178,7 @@ def test_a_million_columns_are_refused_at_once(write: Write) -> None:
     ):
         with pytest.raises((TooLarge, InvalidArgument)):
             open_dataset(write(content), kind)
-    wide = parquet(pa.table({name: [1] for name in names[: datasets.MAX_COLUMNS + 1]}))
+    wide = parquet(pa.table({name: [1] for name in names[: columns.MAX_COLUMNS + 1]}))
     with pytest.raises(TooLarge, match="columns"):
         open_dataset(write(wide), "parquet")
 
@@ -190,7 +191,7 @@ def test_a_cell_of_ten_megabytes_is_read_and_cut(write: Write, format: str) -> N
         lines = [json.dumps({"a": row}) for row in rows] if format == "jsonl" else ["a", *rows]
         path = write("\n".join(lines) + "\n")
         if fits:
-            assert [len(v) for v in read(path, format, {"a": "text"})["a"]] == [5, datasets.MAX_TEXT, 4]
+            assert [len(v) for v in read(path, format, {"a": "text"})["a"]] == [5, columns.MAX_TEXT, 4]
         else:
             with pytest.raises(TooLarge):
                 read(path, format, {"a": "text"})
@@ -201,7 +202,7 @@ def test_a_large_row_among_small_ones_loses_and_repeats_nothing(write: Write) ->
     cells = [f"{number:09}" for number in range(900_000)]
     cells[600_000] = "y" * 5_000_000
     found = read(write("a\n" + "\n".join(cells) + "\n"), "csv", {"a": "text"})["a"]
-    cells[600_000] = "y" * datasets.MAX_TEXT
+    cells[600_000] = "y" * columns.MAX_TEXT
     assert found == cells
 
 
@@ -292,7 +293,7 @@ def test_too_many_rows_and_values_are_refused(write: Write, monkeypatch: pytest.
     monkeypatch.setattr(parquet_pages, "MAX_PAGE_VALUES", 10_000)
     with pytest.raises(TooLarge, match="page"):
         open_dataset(write(content), "parquet")
-    monkeypatch.setattr(datasets, "MAX_ROWS", 50_000)
+    monkeypatch.setattr(columns, "MAX_ROWS", 50_000)
     for kind, data in (("parquet", content), ("csv", "a\n" + "1\n" * 60_000), ("jsonl", '{"a":1}\n' * 60_000)):
         with pytest.raises(TooLarge, match="more than 50000 rows"):
             read(write(data), kind)

@@ -15,7 +15,7 @@ from tests.monitor_rig import Rig, watching
 from tests.unit.capture_batches import rows_of
 
 from vedette.core.errors import NotFound
-from vedette.entities.alerts import AlertState
+from vedette.entities.alerts import AlertState, Webhook
 from vedette.entities.monitors import CONSTRAINTS_FILE, STATISTICS_FILE, CheckSettings, Execution
 from vedette.monitor.checks import make_check
 from vedette.monitor.desk import Results
@@ -25,6 +25,7 @@ from vedette.monitor.reference_data.baselines import Baselines
 from vedette.monitor.reference_data.measurement import Measurement
 from vedette.monitor.results.execution_files import VIOLATIONS_FILE
 from vedette.monitor.results.window_documents import constraints_name
+from vedette.monitor.revisions import Round
 from vedette.ports.baselines import ANALYSIS_FILE, QUALITY_CONSTRAINTS_FILE
 from vedette.profiles import Profile
 
@@ -137,6 +138,59 @@ async def test_labels_that_come_windows_later_fire(rig: Rig) -> None:
     assert fired[8:] == [[]] * 2
 
 
+@pytest.mark.parametrize(("bad", "told"), [((1, 5), 0), ((1, 5, 9), 1), ((1, 2, 8, 9), 1)])
+async def test_late_labels_of_many_windows_are_one_message(rig: Rig, bad: tuple[int, ...], told: int) -> None:
+    """Ten windows in one file: what has ended meanwhile is told of to nobody, what fires in the end is told once."""
+    await rig.begin(watching(checks=(QUALITY,), segments=("sex",)))
+    with rig.store.transaction() as tx:
+        tx.alerts.insert_webhook(Webhook("w", "https://example.com"))
+    for window in range(11):
+        rig.clock.advance(10.0)
+        await rig.traffic(10 * window, rows=100)
+    await rig.read()
+    lines = [_lines_of(window, right=0.4 if window in bad else 0.9) for window in range(10)]
+    await rig.labels.accept("e", b"\n".join(lines))
+    await rig.read()
+    with rig.store.read() as snapshot:
+        assert snapshot.reopened(9) == []
+        sent = [snapshot.alerts.delivery(each.id) for each in {each.id: each for each in rig.told}.values()]
+        firing = snapshot.alerts.alerts(limit=99, state=AlertState.FIRING)[0]
+    assert len(sent) == told
+    assert bool(firing) is bool(told)
+    for alert in [alert for each in sent for alert in each.bulletin.alerts]:
+        assert alert.state is AlertState.FIRING
+        assert alert.start == rig.results()[0].start + 90
+        with rig.store.read() as snapshot:
+            execution = snapshot.execution(alert.execution)
+        (result,) = [each for each in execution.results if each.feature == alert.feature]
+        assert (result.value, result.description) == (alert.value, alert.description)
+
+
+async def test_a_round_that_was_cut_short_is_told_after_the_restart(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The marks go with the message: until then a new life makes the round again."""
+    await rig.begin(watching(checks=(QUALITY,)))
+    with rig.store.transaction() as tx:
+        tx.alerts.insert_webhook(Webhook("w", "https://example.com"))
+    for window in range(4):
+        rig.clock.advance(10.0)
+        await rig.traffic(10 * window, rows=100)
+    await rig.read()
+    await rig.labels.accept("e", b"\n".join(_lines_of(window, right=0.4) for window in range(3)))
+    with monkeypatch.context() as patch:
+        patch.setattr(Round, "close", _dies)
+        with pytest.raises(KeyboardInterrupt):
+            await rig.executions.step()
+    assert [each.revision for each in rig.results()] == [2, 2, 2]
+    assert rig.told == []
+    await rig.begin()
+    await rig.read()
+    assert len({each.id for each in rig.told}) == 1
+
+
+def _dies(*_args: object, **_fields: object) -> Any:
+    raise KeyboardInterrupt
+
+
 async def test_labels_of_the_baseline_are_no_feature(rig: Rig) -> None:
     """Traffic has none, and no check says in every window that it has none."""
     await rig.begin(watching(checks=(CheckSettings("drift"), CheckSettings("psi"), CheckSettings("data_quality"))))
@@ -150,14 +204,18 @@ async def test_labels_of_the_baseline_are_no_feature(rig: Rig) -> None:
 
 async def _label(rig: Rig, window: int, *, right: float) -> None:
     """Ground truth of the window's 100 requests; the model was right this often."""
+    assert (await rig.labels.accept("e", _lines_of(window, right=right)))["joined"] == 100
+    await rig.read()
+
+
+def _lines_of(window: int, *, right: float) -> bytes:
     first = 100 * window
     drawn = np.concatenate([rows_of(50, seed=first + 1), rows_of(50, seed=first + 51)])
     lines = [
         b'{"id": "p-%06d", "label": %d}' % (first + number, (row[0] > 40) ^ (number % 10 >= 10 * right))
         for number, row in enumerate(drawn)
     ]
-    assert (await rig.labels.accept("e", b"\n".join(lines)))["joined"] == 100
-    await rig.read()
+    return b"\n".join(lines)
 
 
 async def test_edited_quality_constraints_hold(rig: Rig) -> None:

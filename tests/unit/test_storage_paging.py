@@ -5,7 +5,7 @@ from __future__ import annotations
 import string
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from vedette.core.errors import InvalidArgument
@@ -39,6 +39,8 @@ def test_pages_put_together_are_the_list(items: list[str], limit: int) -> None:
 
 
 @given(st.text(max_size=63), st.text(max_size=10), st.text(max_size=10))
+@example("\U00010000" * 63, "", "")
+@example("\0" * 63, "", "")
 def test_a_token_is_good_for_its_filters_only(key: str, mine: str, other: str) -> None:
     """The same filters read it; others refuse it."""
     _, token = names(1, mine).page([key, "next"], identity)

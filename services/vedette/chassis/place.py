@@ -49,6 +49,13 @@ class Place:
         """The base URL that reaches this worker's service."""
         return f"http://{join_address(self.host, self.listener.getsockname()[1])}"
 
+    @property
+    def named_url(self) -> str:
+        """The base URL for links that others open: this machine's name stands for every address."""
+        everywhere = self.host in {"0.0.0.0", "::", ""}  # noqa: S104 - compared, not bound
+        host = socket.gethostname() if everywhere else self.host
+        return f"http://{join_address(host, self.listener.getsockname()[1])}"
+
     def tell(self, state: str, **facts: str) -> None:
         """Report to the supervisor; without one, to nobody."""
         if not self.supervised:

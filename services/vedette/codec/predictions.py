@@ -52,7 +52,10 @@ def json_rows(outputs: Sequence[Tensor]) -> list[object] | Array:
 
 
 def _row_values(column: Array) -> list[object]:
-    return column.tolist() if column.dtype == object else list(column)
+    """Each row's value: floats as they are, which keeps FP32 short; whole numbers as Python's, of which orjson takes
+    every kind that ONNX Runtime gives (its INT64 is numpy's `longlong`)."""
+    kind = column.dtype.kind
+    return list(column) if kind == "f" or (column.ndim > 1 and kind != "O") else column.tolist()
 
 
 def _json_values(tensor: Tensor) -> Array:

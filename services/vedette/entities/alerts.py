@@ -33,15 +33,19 @@ class Alert:
     """When it came into this state."""
     updated_at: float
     history: str = ""
-    """The last windows, oldest first: `x` violated, `.` not, `-` nothing compared."""
+    """The last windows, oldest first: `x` violated, `.` not, `-` nothing compared, `o` violated before it resolved."""
     value: float | None = None
+    """Value, threshold, description, execution, version and window are of one window: the newest violated one."""
     threshold: float | None = None
     description: str = ""
     execution: str = ""
-    """Id of the execution that last moved it."""
+    """Id of that window's execution; empty for alerts that other services raise."""
     version: str = ""
     acknowledged_by: str = ""
     acknowledged_at: float = 0.0
+    start: float = 0.0
+    """That window; both 0 where there is none."""
+    end: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)

@@ -71,7 +71,8 @@ class MonitorSettings(ServiceSettings):
     webhook_ports: tuple[int, ...] = PORTS
     """Ports on which webhooks may reach other hosts."""
     public_url: str = ""
-    """Address under which people reach this service, for links in notifications; empty: its own."""
+    """Address under which people reach this service, for links in notifications; empty: where it listens, with the
+    machine's name where that is every address."""
     repeat_s: float = Field(default=0.0, ge=0)
     """Tell what still fires again after this time; 0: never."""
 

@@ -23,8 +23,6 @@ class Evidence:
 
     window: Profile
     baseline: Profile | None = None
-    no_baseline: str = NO_BASELINE
-    """What to say where `baseline` is None."""
     constraints: Constraints | None = None
     signature: Signature = _UNKNOWN
     excluded: frozenset[str] = frozenset()
@@ -37,3 +35,5 @@ class Evidence:
     """The model itself, for attribution; blocks while it runs."""
     documents: Mapping[str, bytes] = field(default_factory=dict)
     """Other files of the baseline by name: model quality constraints, analysis.json."""
+    no_baseline: str = NO_BASELINE
+    """What to say where `baseline` is None."""

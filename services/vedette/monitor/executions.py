@@ -2,6 +2,7 @@
 
 Rule: a result, the end of its window, its alerts and their outbox are one transaction, so a window that is due has
 exactly one stored result whatever is killed when. Windows are evaluated one at a time, in the order of their ends.
+Those that labels have re-opened come in rounds, at the end of which receivers are told (`revisions`).
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ from vedette.monitor.quality.outcomes import Outcomes
 from vedette.monitor.quality.predictor import Predictor
 from vedette.monitor.references import References
 from vedette.monitor.results.scores import Scores
+from vedette.monitor.revisions import MOST, Round
 from vedette.monitor.traffic.folding import NO_REQUESTS, segments_of
 from vedette.monitor.traffic.labels import outcomes_of
 from vedette.monitor.traffic.lots import DAMAGED
@@ -116,6 +118,7 @@ class Executions:
         self._told = told
         self._news = asyncio.Event()
         self._reopen_at = 0.0
+        self._round: Round | None = None
         self._postponed: dict[WindowKey, _Pause] = {}
         self._begun: dict[WindowKey, int] = {}
         self._waiting = ""
@@ -154,15 +157,31 @@ class Executions:
         """Evaluate some windows that are due, or re-opened; returns how many."""
         states = await asyncio.to_thread(self._sealed)
         done = [await self._evaluate(state) for state in states]
-        if any(done) or self._clock.monotonic() < self._reopen_at:
-            return sum(done)
+        return sum(done) if any(done) else await self._go_round()
+
+    async def _go_round(self) -> int:
+        """Evaluate some windows of the round under way, or begin one; returns how many."""
         began = self._clock.monotonic()
-        keys = await asyncio.to_thread(self._reopened)
-        for key in keys:
-            await self._evaluate_again(key)
-        took = self._clock.monotonic() - began
-        self._reopen_at = began + max(self._limits.reopen_s, 4 * took)
-        return len(keys)
+        if self._round is None:
+            keys = await asyncio.to_thread(self._reopened) if began >= self._reopen_at else []
+            if not keys:
+                return 0
+            self._round = Round.of(keys, began)
+        under_way = self._round
+        some = list(under_way.waiting)[:_AT_ONCE]
+        for key in some:
+            under_way.done(key, answered=await self._evaluate_again(key))
+        now = self._clock.monotonic()
+        under_way.spent_s += now - began
+        if under_way.is_over(now):
+            self._told(await asyncio.to_thread(self._close, under_way))
+            self._round = None
+            self._reopen_at = under_way.began + max(self._limits.reopen_s, 4 * under_way.spent_s)
+        return max(1, len(some))
+
+    def _close(self, under_way: Round) -> list[Notification]:
+        with self._store.transaction() as tx:
+            return under_way.close(tx, self._clock.time(), repeat_s=self._repeat_s)
 
     def _sealed(self) -> list[WindowState]:
         """Windows that are due, without those that are looked at later."""
@@ -174,7 +193,7 @@ class Executions:
 
     def _reopened(self) -> list[WindowKey]:
         with self._store.read() as snapshot:
-            return snapshot.reopened(_AT_ONCE)
+            return snapshot.reopened(MOST)
 
     async def _evaluate(self, state: WindowState) -> bool:
         """Evaluate a window that is due; False: later, because what it is compared with cannot be asked for now."""
@@ -296,27 +315,28 @@ class Executions:
             notifications = self._record(tx, execution, monitor)
         self._told(notifications)
 
-    async def _evaluate_again(self, key: WindowKey) -> None:
-        """Make the checks of ground truth again, of the window's segments first: the mark goes with the whole."""
-        for each in (*await asyncio.to_thread(self._take_again, key), key):
-            await self._revise(each)
+    async def _evaluate_again(self, key: WindowKey) -> bool:
+        """Make the checks of ground truth again, of the window and its segments; False: it must stay marked."""
+        keys = (*await asyncio.to_thread(self._take_again, key), key)
+        return all([await self._revise(each) for each in keys])
 
-    async def _revise(self, key: WindowKey) -> None:
-        """Nothing is to be done where there is no result yet."""
+    async def _revise(self, key: WindowKey) -> bool:
+        """Nothing is to be done where there is no result yet. False: nobody could be asked what to compare with."""
         monitor, previous, profile = await asyncio.to_thread(self._earlier, key)
         if monitor is None or previous is None:
-            return
+            return True
         state = WindowState(key, previous.endpoint, previous.end, True, previous.rows, previous.counts, profile=profile)
         now = self._clock.time()
         try:
             case = await self._case(state, monitor)
         except _Unanswered:
-            return  # it stays marked
+            return False
         execution = await self._bounded(case, previous, now)
         if execution.revision != previous.revision + 1:  # it failed: what was known before stays
             execution = replace(previous, revision=previous.revision + 1, reason=execution.reason, evaluated_at=now)
         await asyncio.to_thread(self._put_again, execution, monitor)
         self._after(execution, monitor)
+        return True
 
     def _take_again(self, key: WindowKey) -> list[WindowKey]:
         """Labels that come from now on mark the window anew; returns its segments that have a result."""
@@ -332,26 +352,22 @@ class Executions:
         return found
 
     def _earlier(self, key: WindowKey) -> tuple[Monitor | None, Execution | None, bytes]:
-        """The monitor, the result before and the window's profile as far as they are there; else the mark goes."""
-        with self._store.transaction() as tx:
+        """The monitor, the result before and the window's profile, as far as they are there."""
+        with self._store.read() as snapshot:
             try:
-                monitor = tx.monitor(key.monitor)
-                previous = tx.execution(evaluation.execution_id(key))
+                monitor = snapshot.monitor(key.monitor)
+                previous = snapshot.execution(evaluation.execution_id(key))
             except NotFound:
-                tx.close_again(key)
                 return None, None, b""
             if not any(settings.check in QUALITY for settings in monitor.checks):
-                tx.close_again(key)
                 return None, None, b""
             try:
-                return monitor, previous, tx.profile(previous.id)
+                return monitor, previous, snapshot.profile(previous.id)
             except NotFound:
                 return monitor, previous, b""
 
     def _put_again(self, execution: Execution, monitor: Monitor) -> None:
-        key = WindowKey(execution.monitor, execution.variant, execution.version, execution.segment, execution.start)
         with self._store.transaction() as tx:
-            tx.close_again(key)
             try:
                 tx.put_execution(execution)
             except NotFound:
@@ -366,6 +382,10 @@ class Executions:
             return None
 
         now = execution.evaluated_at
+        if self._round is not None and self._round.holds(execution):
+            alerts.move_alerts(execution, tx.alerts, monitor, now, stored=stored)
+            self._round.keep(execution)
+            return []
         return alerts.record(execution, tx.alerts, monitor, now, repeat_s=self._repeat_s, stored=stored)
 
     def _after(self, execution: Execution, monitor: Monitor) -> None:

@@ -55,6 +55,8 @@ class MonitorPorts:
     stream: EventStream
     metrics: Metrics
     clock: Clock
+    address: str = ""
+    """Base URL of this service, for links where the settings name none."""
 
 
 def build(config: MonitorSettings, ports: MonitorPorts) -> Service:
@@ -64,7 +66,7 @@ def build(config: MonitorSettings, ports: MonitorPorts) -> Service:
     references = References(ports.registry, ports.baselines, store, clock=clock, folder=folder / "models")
     index = PredictionIndex()
     guard = AddressGuard(allowed_hosts=config.webhook_allowed_hosts, ports=config.webhook_ports)
-    sender = WebhookSender(store, guard, clock=clock, metrics=metrics, public_url=config.public_url)
+    sender = WebhookSender(store, guard, clock=clock, metrics=metrics, public_url=config.public_url or ports.address)
     files = ExecutionFolder(folder / "results", retention_s=config.execution_retention_s)
     publications = Publications(store, references, files)
     reports = Reports(

@@ -11,10 +11,28 @@ import sqlite3
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import URL, Connection, Engine, column, create_engine, event, inspect, make_url, select, text
+from sqlalchemy import (
+    URL,
+    Column,
+    Connection,
+    Engine,
+    MetaData,
+    PrimaryKeyConstraint,
+    String,
+    Table,
+    column,
+    create_engine,
+    event,
+    insert,
+    inspect,
+    make_url,
+    select,
+    text,
+)  # fmt: skip
 from sqlalchemy import table as sql_table
 from sqlalchemy.exc import DataError, DBAPIError, StatementError
 from sqlalchemy.exc import IntegrityError as SqlIntegrityError
@@ -63,23 +81,60 @@ def _postgres_engine(url: URL, busy_timeout_s: float) -> Engine:
     return engine
 
 
-def upgrade(connection: Connection, folder: Path, noun: str, *, table: str = "alembic_version") -> None:
-    """Run the Alembic migrations of `folder` that are missing, inside the connection's open transaction.
+@dataclass(frozen=True, slots=True)
+class Schema:
+    """The tables of one store and how they came to be."""
 
-    `table` is the one that holds the revision, as the folder's env.py says.
+    noun: str
+    metadata: MetaData
+    folder: Path
+    """Of Alembic's migrations, whose files are named `r<revision>_<what>.py`."""
+    version_table: str = "alembic_version"
+    """Holds the revision, as the folder's env.py says."""
+
+    @property
+    def newest(self) -> str:
+        """The last revision."""
+        return max(file.name[1:].partition("_")[0] for file in (self.folder / "versions").glob("r*.py"))
+
+
+def upgrade(connection: Connection, schema: Schema) -> None:
+    """Bring the store to the newest revision inside the connection's open transaction.
+
+    An empty one gets its tables at once: Alembic with all that it imports takes 0.4 s, which most starts do without.
 
     Raises:
-        Conflict: the schema of the `noun` is newer than this program.
+        Conflict: the schema is newer than this program.
     """
-    if _revision(connection, table) == _newest(folder):
+    revision = _revision(connection, schema.version_table)
+    if revision == schema.newest:
         return
-    # Alembic with all that it imports takes 0.4 s, which most starts do without.
+    if not revision and not set(inspect(connection).get_table_names()) & set(schema.metadata.tables):
+        _create(connection, schema)
+    else:
+        run_migrations(connection, schema)
+
+
+def _create(connection: Connection, schema: Schema) -> None:
+    schema.metadata.create_all(connection, checkfirst=False)
+    key = PrimaryKeyConstraint("version_num", name=f"{schema.version_table}_pkc")
+    stamp = Table(schema.version_table, MetaData(), Column("version_num", String(32), nullable=False), key)
+    stamp.create(connection)
+    connection.execute(insert(stamp).values(version_num=schema.newest))
+
+
+def run_migrations(connection: Connection, schema: Schema) -> None:
+    """Run the Alembic migrations that are missing, one by one.
+
+    Raises:
+        Conflict: the schema is newer than this program.
+    """
     from alembic import command
     from alembic.config import Config
     from alembic.util import CommandError
 
     config = Config()
-    config.set_main_option("script_location", str(folder).replace("%", "%%"))
+    config.set_main_option("script_location", str(schema.folder).replace("%", "%%"))
     config.set_main_option("path_separator", "os")
     config.attributes["connection"] = connection
     try:
@@ -87,7 +142,8 @@ def upgrade(connection: Connection, folder: Path, noun: str, *, table: str = "al
     except CommandError as error:
         if "Can't locate revision" not in str(error):
             raise
-        raise Conflict(f"the {noun} was written by a newer vedette; run that version or restore a backup") from error
+        told = f"the {schema.noun} was written by a newer vedette; run that version or restore a backup"
+        raise Conflict(told) from error
 
 
 def _revision(connection: Connection, table: str) -> str:
@@ -95,11 +151,6 @@ def _revision(connection: Connection, table: str) -> str:
     if not inspect(connection).has_table(table):
         return ""
     return str(connection.execute(select(column("version_num")).select_from(sql_table(table))).scalar() or "")
-
-
-def _newest(folder: Path) -> str:
-    """The last revision of a folder of migrations, whose files are named `r<revision>_<what>.py`."""
-    return max(file.name[1:].partition("_")[0] for file in (folder / "versions").glob("r*.py"))
 
 
 class Database:

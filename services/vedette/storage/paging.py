@@ -20,7 +20,7 @@ Key = TypeVar("Key", str, int)
 
 MAX_LIMIT = 1_000
 _SEAL_BYTES = 9
-_MAX_TOKEN = 512
+_MAX_TOKEN = 1024
 
 
 class Listing:
@@ -55,7 +55,7 @@ class Listing:
         if len(items) <= self.limit:
             return items, ""
         kept = items[: self.limit]
-        return kept, self._seal(json.dumps(key(kept[-1])).encode())
+        return kept, self._seal(json.dumps(key(kept[-1]), ensure_ascii=False).encode())
 
     def _seal(self, text: bytes) -> str:
         return base64.urlsafe_b64encode(self._digest(text) + text).decode().rstrip("=")

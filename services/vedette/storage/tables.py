@@ -10,6 +10,7 @@ from sqlalchemy import (
     BigInteger,
     Boolean,
     Column,
+    Connection,
     Float,
     ForeignKey,
     ForeignKeyConstraint,
@@ -20,6 +21,7 @@ from sqlalchemy import (
     String,
     Table,
     Text,
+    event,
 )
 from sqlalchemy.types import TypeEngine
 
@@ -171,3 +173,9 @@ change_log = Table(
     Column("oldest", BigInteger, nullable=False),
     Column("newest", BigInteger, nullable=False),
 )
+
+
+@event.listens_for(change_log, "after_create")
+def _begin_the_log(table: Table, connection: Connection, **_: object) -> None:
+    """The one row that is there from the first moment."""
+    connection.execute(table.insert().values(id=1, oldest=1, newest=0))

@@ -1,7 +1,8 @@
 """Alerts as a state machine: ok -> pending -> firing -> resolved, by what the last windows said.
 
-Rule: `TRANSITIONS` is the whole machine, and everything but `record` and `retire` is pure. Those two run inside
-the transaction that stores the execution, so that a result, what it moves and what is sent are one thing.
+Rule: `TRANSITIONS` is the whole machine, and everything is pure but `record`, its two halves and `retire`. Those run
+inside the transaction that stores the execution, so that a result, what it moves and what is sent are one thing; what
+many late labels move is told once, at the end of their round (`monitor.revisions`).
 
 A history has one letter per window: `x` violated, `.` not, `-` nothing compared, `o` violated before the alert
 was last resolved, which counts no more. A window that compared nothing takes no place among the last M: labels of
@@ -205,7 +206,8 @@ def transitions(
     after = []
     for alert in before:
         verdict_of = verdicts.get(alert.id) or _unnamed(alert, execution, labels)
-        after.append(_moved(alert, verdict_of, execution, rule, back=back, again=again, now=now))
+        moved = _moved(alert, verdict_of, rule, back=back, again=again, now=now)
+        after.append(_evidenced(moved, verdict_of, execution, datapoints, stored))
     return after, replace(group, datapoints=datapoints)
 
 
@@ -237,16 +239,7 @@ def _new_alert(alert_id: str, execution: Execution, result: CheckResult, now: fl
     return Alert(alert_id, *where, subject(result), result.feature, OK, since=now, updated_at=now)
 
 
-def _moved(
-    alert: Alert,
-    verdict: _Verdict | None,
-    execution: Execution,
-    rule: AlertRule,
-    *,
-    back: int,
-    again: bool,
-    now: float,
-) -> Alert:
+def _moved(alert: Alert, verdict: _Verdict | None, rule: AlertRule, *, back: int, again: bool, now: float) -> Alert:
     letter = verdict.letter if verdict else "-"
     # A letter is never replaced by silence: what an evaluation said stands when a later one could not compare.
     unheard = letter == "-" and again
@@ -254,19 +247,53 @@ def _moved(
     state, history = move(alert.state, text, rule)
     moved = replace(alert, state=state, history=history, updated_at=now)
     if state is not alert.state:
-        moved = replace(moved, since=now, execution=execution.id, version=execution.version)
+        moved = replace(moved, since=now)
         if alert.state in {OK, RESOLVED}:  # it begins anew: whoever knew of the last time does not know of this
             moved = replace(moved, acknowledged_by="", acknowledged_at=0.0)
-    if verdict is not None and verdict.result is not None and letter == "x" and (back == 0 or not alert.description):
-        moved = replace(
-            moved,
-            value=verdict.result.value,
-            threshold=verdict.result.threshold,
-            description=verdict.description,
-            execution=execution.id,
-            version=execution.version,
-        )
     return moved
+
+
+def _evidenced(
+    alert: Alert,
+    verdict: _Verdict | None,
+    execution: Execution,
+    datapoints: Sequence[Datapoint],
+    stored: Callable[[str], Execution | None] | None,
+) -> Alert:
+    """With the value, the text and the window of the newest violation in its history: they are always of one window.
+
+    What that window said is looked up where it is not the one at hand. Where it is forgotten the evidence stays;
+    an alert that has none takes that of the window at hand.
+    """
+    newest = max(alert.history.rfind("x"), alert.history.rfind("o"))
+    at = newest - len(alert.history) + len(datapoints)
+    wanted = datapoints[at].execution if newest >= 0 <= at else execution.id
+    if wanted == alert.execution and wanted != execution.id:
+        return alert
+    if wanted != execution.id:
+        found = stored(wanted) if stored is not None else None
+        named = _verdicts(found).get(alert.id) if found is not None else None
+        if found is not None and named is not None and named.letter == "x":
+            return _with_evidence(alert, named, found)
+        if alert.execution:
+            return alert
+    if verdict is None or verdict.letter != "x":
+        return alert
+    return _with_evidence(alert, verdict, execution)
+
+
+def _with_evidence(alert: Alert, verdict: _Verdict, execution: Execution) -> Alert:
+    result = verdict.result
+    return replace(
+        alert,
+        value=result.value if result else None,
+        threshold=result.threshold if result else None,
+        description=verdict.description,
+        execution=execution.id,
+        version=execution.version,
+        start=execution.start,
+        end=execution.end,
+    )
 
 
 def record(
@@ -280,18 +307,39 @@ def record(
 ) -> list[Notification]:
     """Move the alerts of an execution and put what is to be told into the outbox; returns what was put there.
 
-    Call it once for every stored execution and every revision of one, in the transaction that stores it.
-    `repeat_s`: tell what still fires again after this time; 0: never. `stored`: as `transitions` asks for it.
+    Call it, or `move_alerts`, once for every stored execution and every revision of one, in the transaction that
+    stores it. `repeat_s`: tell what still fires again after this time; 0: never. `stored`: as `transitions` asks.
     """
+    move_alerts(execution, ledger, monitor, now, stored=stored)
+    return tell_changes(execution, ledger, monitor, now, repeat_s=repeat_s)
+
+
+def move_alerts(
+    execution: Execution,
+    ledger: AlertLedger,
+    monitor: Monitor,
+    now: float,
+    *,
+    stored: Callable[[str], Execution | None] | None = None,
+) -> None:
+    """Move the alerts of an execution; nobody is told until `tell_changes`."""
     identity = group_id(execution.monitor, execution.endpoint, execution.variant, execution.segment)
-    group = ledger.group(identity)
     before = ledger.alerts_in(identity)
     labels = check_labels(monitor.checks)
+    group = ledger.group(identity)
     alerts, group = transitions(before, group, execution, monitor.alert, now=now, labels=labels, stored=stored)
     known = {alert.id: alert for alert in before}
     changed = [alert for alert in alerts if known.get(alert.id) != alert]
     if changed:
         ledger.put_alerts(identity, changed)
+    ledger.put_group(execution.monitor, group)
+
+
+def tell_changes(
+    execution: Execution, ledger: AlertLedger, monitor: Monitor, now: float, *, repeat_s: float = 0.0
+) -> list[Notification]:
+    """Put what receivers do not know of the execution's group into the outbox; returns what was put there."""
+    identity = group_id(execution.monitor, execution.endpoint, execution.variant, execution.segment)
     occasion = Occasion(
         topic=f"{execution.monitor}/{execution.endpoint}/{execution.variant}",
         cause=f"{execution.id}/{execution.revision}/{now}",
@@ -300,8 +348,10 @@ def record(
         webhooks=monitor.webhooks,
         repeat_s=repeat_s,
     )
-    group, notifications = tell(ledger, group, alerts, occasion, now=now)
-    ledger.put_group(execution.monitor, group)
+    before = ledger.group(identity)
+    group, notifications = tell(ledger, before, ledger.alerts_in(identity), occasion, now=now)
+    if group != before:
+        ledger.put_group(execution.monitor, group)
     return notifications
 
 

@@ -79,11 +79,21 @@ def _cloudevent(notification: Notification, bulletin: Bulletin, public_url: str)
         "datacontenttype": "application/json",
         "data": {
             "status": "test" if bulletin.kind == "test" else "firing" if _fires(bulletin) else "resolved",
-            "window": {"start": _instant(bulletin.start), "end": _instant(bulletin.end)} if bulletin.end else None,
+            "window": _window(*_newest(bulletin)),
             "alerts": [_described(alert, public_url) for alert in bulletin.alerts],
         },
     }
     return Payload(_json(event), "application/cloudevents+json; charset=utf-8")
+
+
+def _newest(bulletin: Bulletin) -> tuple[float, float]:
+    """The newest window that the alerts tell of; that of the bulletin where they name none."""
+    windows = [(alert.start, alert.end) for alert in bulletin.alerts if alert.end]
+    return max(windows, default=(bulletin.start, bulletin.end))
+
+
+def _window(start: float, end: float) -> dict[str, Json] | None:
+    return {"start": _instant(start), "end": _instant(end)} if end else None
 
 
 def _described(alert: Alert, public_url: str) -> dict[str, Json]:
@@ -94,6 +104,7 @@ def _described(alert: Alert, public_url: str) -> dict[str, Json]:
         "value": _number(alert.value),
         "threshold": _number(alert.threshold),
         "since": _instant(alert.since),
+        "window": _window(alert.start, alert.end),
         "report": _report(alert, public_url),
     }
 

@@ -21,8 +21,9 @@ from vedette.core.models import Signature, TensorSpec
 from vedette.core.tensors import Array, element_count
 from vedette.entities.monitors import CONSTRAINTS_FILE, PROFILE_FILE, STATISTICS_FILE
 from vedette.monitor.quality.outcomes import PROBABILITY
+from vedette.monitor.reference_data.columns import Kind, objects
 from vedette.monitor.reference_data.constraints import constraints_file, suggest
-from vedette.monitor.reference_data.datasets import Dataset, Kind, objects
+from vedette.monitor.reference_data.datasets import Dataset
 from vedette.monitor.reference_data.statistics import BucketCounts, statistics_file
 from vedette.monitor.traffic.tabulation import feature_names, named_categories, output_names
 from vedette.profiles import ColumnLayout, Columns, Layout, Profile

@@ -16,8 +16,8 @@ import numpy as np
 from vedette.core.errors import InvalidArgument, TooLarge
 from vedette.core.tensors import Array
 from vedette.monitor.quality.outcomes import PREDICTION
-from vedette.monitor.reference_data.csv_files import numbers_of
-from vedette.monitor.reference_data.datasets import MAX_LINE, MAX_TEXT, Kind, Kinds, check_columns, check_rows, objects
+from vedette.monitor.reference_data.arrow_texts import numbers_of
+from vedette.monitor.reference_data.columns import MAX_LINE, MAX_TEXT, Kind, Kinds, check_columns, check_rows, objects
 from vedette.profiles import Columns
 
 BLOCK_BYTES = 2 * 1024 * 1024

@@ -15,8 +15,8 @@ import numpy as np
 
 from vedette.core.errors import InvalidArgument, TooLarge
 from vedette.core.tensors import Array
-from vedette.monitor.reference_data.csv_files import numbers_of, texts_of
-from vedette.monitor.reference_data.datasets import Kind, Kinds, arrow_errors, check_columns, check_rows, chunk_rows
+from vedette.monitor.reference_data.arrow_texts import numbers_of, texts_of
+from vedette.monitor.reference_data.columns import Kind, Kinds, arrow_errors, check_columns, check_rows, chunk_rows
 from vedette.monitor.reference_data.parquet_pages import check_pages
 from vedette.profiles import Columns
 

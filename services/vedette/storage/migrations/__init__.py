@@ -10,12 +10,15 @@ from pathlib import Path
 from sqlalchemy import Connection
 
 from vedette.storage import database
+from vedette.storage.tables import metadata
+
+SCHEMA = database.Schema("catalog", metadata, Path(__file__).parent)
 
 
 def upgrade(connection: Connection) -> None:
-    """Run the migrations that are missing, inside the connection's open transaction.
+    """Bring the schema up to date inside the connection's open transaction.
 
     Raises:
         Conflict: the schema is newer than this program.
     """
-    database.upgrade(connection, Path(__file__).parent, "catalog")
+    database.upgrade(connection, SCHEMA)

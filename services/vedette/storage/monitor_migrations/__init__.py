@@ -10,13 +10,17 @@ from pathlib import Path
 
 from sqlalchemy import Connection
 
+from vedette.storage import alert_tables as alert_tables  # joins its tables to the same metadata
 from vedette.storage import database
+from vedette.storage.monitor_tables import metadata
+
+SCHEMA = database.Schema("monitor's store", metadata, Path(__file__).parent, "monitor_version")
 
 
 def upgrade(connection: Connection) -> None:
-    """Run the migrations that are missing, inside the connection's open transaction.
+    """Bring the schema up to date inside the connection's open transaction.
 
     Raises:
         Conflict: the schema is newer than this program.
     """
-    database.upgrade(connection, Path(__file__).parent, "monitor's store", table="monitor_version")
+    database.upgrade(connection, SCHEMA)

@@ -189,7 +189,7 @@ class Violation(_message.Message):
     def __init__(self, execution: _Optional[str] = ..., monitor: _Optional[str] = ..., endpoint: _Optional[str] = ..., variant: _Optional[str] = ..., version: _Optional[str] = ..., segment: _Optional[str] = ..., start: _Optional[float] = ..., end: _Optional[float] = ..., check: _Optional[str] = ..., feature: _Optional[str] = ..., kind: _Optional[str] = ..., value: _Optional[float] = ..., threshold: _Optional[float] = ..., p_value: _Optional[float] = ..., description: _Optional[str] = ...) -> None: ...
 
 class Alert(_message.Message):
-    __slots__ = ("id", "monitor", "endpoint", "variant", "segment", "check", "feature", "state", "since", "updated_at", "history", "value", "threshold", "description", "execution", "version", "acknowledged_by", "acknowledged_at")
+    __slots__ = ("id", "monitor", "endpoint", "variant", "segment", "check", "feature", "state", "since", "updated_at", "history", "value", "threshold", "description", "execution", "version", "acknowledged_by", "acknowledged_at", "start", "end")
     ID_FIELD_NUMBER: _ClassVar[int]
     MONITOR_FIELD_NUMBER: _ClassVar[int]
     ENDPOINT_FIELD_NUMBER: _ClassVar[int]
@@ -208,6 +208,8 @@ class Alert(_message.Message):
     VERSION_FIELD_NUMBER: _ClassVar[int]
     ACKNOWLEDGED_BY_FIELD_NUMBER: _ClassVar[int]
     ACKNOWLEDGED_AT_FIELD_NUMBER: _ClassVar[int]
+    START_FIELD_NUMBER: _ClassVar[int]
+    END_FIELD_NUMBER: _ClassVar[int]
     id: str
     monitor: str
     endpoint: str
@@ -226,7 +228,9 @@ class Alert(_message.Message):
     version: str
     acknowledged_by: str
     acknowledged_at: float
-    def __init__(self, id: _Optional[str] = ..., monitor: _Optional[str] = ..., endpoint: _Optional[str] = ..., variant: _Optional[str] = ..., segment: _Optional[str] = ..., check: _Optional[str] = ..., feature: _Optional[str] = ..., state: _Optional[str] = ..., since: _Optional[float] = ..., updated_at: _Optional[float] = ..., history: _Optional[str] = ..., value: _Optional[float] = ..., threshold: _Optional[float] = ..., description: _Optional[str] = ..., execution: _Optional[str] = ..., version: _Optional[str] = ..., acknowledged_by: _Optional[str] = ..., acknowledged_at: _Optional[float] = ...) -> None: ...
+    start: float
+    end: float
+    def __init__(self, id: _Optional[str] = ..., monitor: _Optional[str] = ..., endpoint: _Optional[str] = ..., variant: _Optional[str] = ..., segment: _Optional[str] = ..., check: _Optional[str] = ..., feature: _Optional[str] = ..., state: _Optional[str] = ..., since: _Optional[float] = ..., updated_at: _Optional[float] = ..., history: _Optional[str] = ..., value: _Optional[float] = ..., threshold: _Optional[float] = ..., description: _Optional[str] = ..., execution: _Optional[str] = ..., version: _Optional[str] = ..., acknowledged_by: _Optional[str] = ..., acknowledged_at: _Optional[float] = ..., start: _Optional[float] = ..., end: _Optional[float] = ...) -> None: ...
 
 class Silence(_message.Message):
     __slots__ = ("id", "until", "monitor", "endpoint", "feature", "comment", "created_at")
