@@ -76,7 +76,7 @@ def build(config: MonitorSettings, ports: MonitorPorts) -> Service:
     life = _Life(ports, config, references, sender)
     executions = _executions(config, ports, references, stored=publications.offer, told=life.told)
     intake = _intake(config, ports, references, index, sealed=executions.wake)
-    labels = _labels(config, ports, index, executions)
+    labels = _labels(config, ports, references, index, executions)
     monitors = Monitors(store, references, clock=clock, scores=executions.scores, changed=intake.refresh)
     upkeep = _upkeep(config, ports, references, monitors, index, labels, files)
     desk = Desk(
@@ -159,13 +159,16 @@ def _intake(
     )
 
 
-def _labels(config: MonitorSettings, ports: MonitorPorts, index: PredictionIndex, executions: Executions) -> Labels:
+def _labels(
+    config: MonitorSettings, ports: MonitorPorts, references: References, index: PredictionIndex, executions: Executions
+) -> Labels:
     return Labels(
         ports.store,
         index,
         clock=ports.clock,
         metrics=ports.metrics,
         limits=LabelLimits(config.kept_labels),
+        served=references,
         reopened=executions.wake,
     )
 
