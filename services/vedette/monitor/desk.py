@@ -15,7 +15,7 @@ from typing import Any
 from vedette.core.clock import Clock
 from vedette.core.errors import Conflict, InvalidArgument, NotFound
 from vedette.core.models import check_name
-from vedette.entities.monitors import CheckResult, CheckSettings, Execution, ExecutionStatus, Monitor, MonitorStatus
+from vedette.entities.monitors import CheckResult, Execution, ExecutionStatus, Monitor, MonitorStatus
 from vedette.monitor.alerting import alerts
 from vedette.monitor.alerting.alert_list import Alerts
 from vedette.monitor.alerting.alerts import check_rule

@@ -70,7 +70,10 @@ def build(config: MonitorSettings, ports: MonitorPorts) -> Service:
     files = ExecutionFolder(folder / "results", retention_s=config.execution_retention_s)
     publications = Publications(store, references, files)
     reports = Reports(
-        ReportSettings(folder / "reports", max_reports=config.max_reports), publications.samples, metrics=metrics
+        ReportSettings(folder / "reports", max_reports=config.max_reports),
+        publications.samples,
+        metrics=metrics,
+        known=publications.known,
     )
     publications.reports = reports
     life = _Life(ports, config, references, sender)
