@@ -194,7 +194,11 @@ def test_the_printed_addresses_answer(up: Up) -> None:
     assert f"inference  {inference}" in text
     assert f"registry   {registry}" in text
     assert re.search(r"monitor    http://127\.0\.0\.1:\d+   gRPC 127\.0\.0\.1:\d+", text), text
-    assert "vedette_requests_total" in up.shell(f"curl -s {inference}/metrics")
+    metrics = re.search(r"metrics    (\S+)   (\S+)", text)
+    assert metrics, text
+    assert metrics[1] == f"{inference}/metrics"
+    assert "vedette_requests_total" in up.shell(f"curl -s {metrics[1]}")
+    assert "vedette_stream_lag_messages" in up.shell(f"curl -s {metrics[2]}")
 
 
 def test_the_command_line_finds_the_suite_by_its_folder(up: Up) -> None:

@@ -502,6 +502,15 @@ def test_the_marks_are_explained() -> None:
     assert "· nothing compared   ! failed" in shown_at([Line(Monitor("m", "e"), [execution(1)], 0, [])], 200)[-1]
 
 
+def test_a_window_of_which_every_check_was_skipped_is_not_fine() -> None:
+    """Its labels have not come, say: nothing was compared, in the pipe as on the terminal."""
+    skipped = execution(2, results=(CheckResult("model_quality", "", "skipped"),))
+    line = Line(Monitor("m", "e"), [execution(3), skipped, execution(1)], 0, [])
+    assert line.cells()[2] == ".-."
+    row = next(each for each in shown_at([line], 100) if each.startswith(" m "))
+    assert row.count("·") == 1
+
+
 def test_no_monitors_yet_is_told() -> None:
     """With what to do about it."""
     assert shown_at([], 100) == ["no monitors yet: vedette monitor create ENDPOINT"]
@@ -522,10 +531,10 @@ def test_the_checks_are_listed(run: Run, both: Addresses) -> None:
 
 def test_lists_are_written_by_repeating(run: Run) -> None:
     """One value is a list of one."""
-    bias = "bias:facets=Sex=F,facets=Age>45,min_rows=5"
+    bias = "bias:facets=sex=f,facets=age>45,min_rows=5"
     made = json.loads(ok(run("monitor", "create", "fair", "--endpoint", "e", "--check", bias, "--json")))
-    assert made["checks"] == [{"check": "bias", "parameters": {"facets": ["Sex=F", "Age>45"], "min_rows": 5}}]
-    ok(run("monitor", "create", "one", "--endpoint", "e", "--check", "bias:facets=Sex=F"))
+    assert made["checks"] == [{"check": "bias", "parameters": {"facets": ["sex=f", "age>45"], "min_rows": 5}}]
+    ok(run("monitor", "create", "one", "--endpoint", "e", "--check", "bias:facets=sex=f"))
 
 
 @pytest.mark.parametrize(("text", "seconds"), [("30s", 30), ("5m", 300), ("2h", 7200), ("1d", 86400), ("1.5m", 90)])

@@ -250,16 +250,16 @@ async def test_requests_that_failed_are_in_parquet_only(tmp_path: Path) -> None:
 
 
 async def test_the_guide_reads_the_archive(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The program of docs/how-to/watch.md, as it stands, over two hours, two variants and a request that failed."""
+    """The program of docs/how-to/results.md, as it stands, over two hours, two variants and a request that failed."""
     names = {"endpoint": "breast-cancer", "codes": ["OK", "OK", "invalid_argument"]}
     stream = await published(batch(**names), batch(3, at=NOON + 3600, variant="B", **names))
     await read_all(archive(stream, tmp_path / ".vedette/monitor/archive"), stream)
-    guide = (Path(__file__).parents[2] / "docs/how-to/watch.md").read_text()
+    guide = (Path(__file__).parents[2] / "docs/how-to/results.md").read_text()
     [program] = [
         text for text in re.findall(r"^```python\n(.*?)^```", guide, re.MULTILINE | re.DOTALL) if "read_parquet" in text
     ]
     monkeypatch.chdir(tmp_path)
     held: dict[str, Any] = {}
-    exec(compile(program, "watch.md", "exec"), held)
+    exec(compile(program, "results.md", "exec"), held)
     assert held["rows"].tolist() == [[0, 1], [2, 3], [3, 4], [5, 6]]
     assert set(held["captures"]["variant"]) == {"AllTraffic", "B"}

@@ -145,6 +145,30 @@ async def test_a_segment_by_no_column_is_refused_once_the_model_is_known(rig: Ri
     assert desk.update(watching(segments=("sex", "prediction"))).reason == ""
 
 
+@pytest.mark.parametrize(
+    ("check", "said"),
+    [
+        (CheckSettings("bias", {"facets": ("sxe=f",)}), r"facet 'sxe'.*did you mean 'sex'"),
+        (CheckSettings("bias", {"facets": ("sex=f",), "group_variable": "job"}), "group_variable 'job'"),
+        (CheckSettings("model_quality", {"inference_attribute": "answer"}), "inference_attribute 'answer'"),
+        (CheckSettings("cbpe", {"probability_attribute": "sure"}), "probability_attribute 'sure'"),
+    ],
+)
+async def test_a_check_of_no_column_is_refused_once_the_model_is_known(
+    rig: Rig, check: CheckSettings, said: str
+) -> None:
+    """Before that the monitor's reason tells it, as soon as it is; columns that are there pass."""
+    desk = monitors_of(rig)
+    early = desk.create(watching(name="early", checks=(check,)))
+    await serve(rig, CaptureSettings(100.0))
+    with pytest.raises(InvalidArgument, match=said):
+        desk.create(watching(checks=(check,)))
+    assert "is no column of the model" in desk.judged(early).reason
+    fine = CheckSettings("bias", {"facets": ("sex=f", "age>40"), "group_variable": "height"})
+    named = CheckSettings("model_quality", {"inference_attribute": "prediction"})
+    assert desk.create(watching(checks=(fine, named))).reason == ""
+
+
 async def test_a_segment_by_an_excluded_column_is_told(rig: Rig) -> None:
     """It may be captured again one day."""
     desk = monitors_of(rig)

@@ -32,7 +32,8 @@ def sagemaker(data: object, encoding: str) -> bytes:
 )
 def test_labels_are_read(line: bytes, value: str) -> None:
     """SageMaker's records and plain lines."""
-    labels, refused, _ = read_labels(line, at=5.0)
+    read = read_labels(line, at=5.0)
+    labels, refused = read.labels, read.refused
     assert [(label.id, label.value, label.at) for label in labels] == [("x", value, 5.0)]
     assert refused == 0
 
@@ -54,7 +55,8 @@ def test_labels_are_read(line: bytes, value: str) -> None:
 )  # fmt: skip
 def test_what_is_no_label_is_counted_and_costs_the_others_nothing(line: bytes) -> None:
     """The first of them is explained."""
-    labels, refused, why = read_labels(b'{"id": "a", "label": 1}\n' + line + b'\n\n{"id": "b", "label": 2}', at=0.0)
+    read = read_labels(b'{"id": "a", "label": 1}\n' + line + b'\n\n{"id": "b", "label": 2}', at=0.0)
+    labels, refused, why = read.labels, read.refused, read.why
     assert [label.id for label in labels] == ["a", "b"]
     assert refused == 1
     assert [reason.startswith("line 2: ") for reason in why] == [True]
@@ -63,5 +65,6 @@ def test_what_is_no_label_is_counted_and_costs_the_others_nothing(line: bytes) -
 
 def test_reasons_are_told_of_the_first_lines_only() -> None:
     """However many are refused."""
-    _, refused, why = read_labels(b"\n".join([b"no"] * 1000), at=0.0)
+    read = read_labels(b"\n".join([b"no"] * 1000), at=0.0)
+    refused, why = read.refused, read.why
     assert (refused, len(why), why[-1].split(":")[0]) == (1000, MAX_REASONS, "line 5")

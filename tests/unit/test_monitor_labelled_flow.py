@@ -191,6 +191,26 @@ def _dies(*_args: object, **_fields: object) -> Any:
     raise KeyboardInterrupt
 
 
+async def test_labels_that_nobody_can_use_are_counted(rig: Rig) -> None:
+    """A class that the model has not makes no row of a metric: counts and texts say how many there are."""
+    await rig.begin(watching(checks=(QUALITY,)))
+    await rig.traffic(0, rows=100)
+    await rig.traffic(20, rows=2)
+    await rig.read()
+    lines = _lines_of(0, right=0.9).splitlines()
+    strange = [b'{"id": "p-%06d", "label": %s}' % (number, (b'"never"', b"7")[number % 2]) for number in range(30)]
+    assert (await rig.labels.accept("e", b"\n".join([*strange, *lines[30:]])))["joined"] == 100
+    await rig.read()
+    (execution,) = [each for each in rig.results() if each.labels]
+    assert (execution.labels, execution.counts["unusable_labels"]) == (100, 30)
+    for result in execution.results:
+        assert "on 70 labelled rows" in result.description
+        assert "30 more could not be used" in result.description
+    await rig.labels.accept("e", b"\n".join(lines))
+    await rig.read()
+    assert "unusable_labels" not in next(each for each in rig.results() if each.labels).counts
+
+
 async def test_labels_of_the_baseline_are_no_feature(rig: Rig) -> None:
     """Traffic has none, and no check says in every window that it has none."""
     await rig.begin(watching(checks=(CheckSettings("drift"), CheckSettings("psi"), CheckSettings("data_quality"))))

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 from tests.monitor_rig import START, Rig, short, watching
+from tests.unit.capture_batches import batch, rows_of
 
 from vedette.core.errors import NotFound
 from vedette.core.models import EndpointConfig, Variant
@@ -240,12 +241,42 @@ async def test_a_report_compares_window_and_baseline(rig: Rig) -> None:
     assert len(samples.window["age"]) == 400
     assert len(samples.baseline["age"]) == 2_000
     assert samples.heading[0] == "Monitor m: e, variant A, version 1"
+    assert samples.heading[2] == "Violated: drift (age, prediction, probability_no, ...)"
     assert any(line.startswith("age: ") for line in samples.heading)
+    assert samples.drift is True
+    assert "violated where a drift check" in samples.heading[-1]
     empty = next(each.id for each in rig.results() if not each.rows)
     with pytest.raises(NotFound):
         await press.publications.samples(empty)
     with pytest.raises(NotFound):
         await press.publications.samples("nobody")
+
+
+@pytest.mark.parametrize(
+    ("check", "verdict", "drift", "below"),
+    [
+        (
+            "data_quality",
+            "Violated: data_quality:categorical_values_check (sex)",
+            False,
+            "violated where a drift check",
+        ),
+        ("model_quality", "Nothing is violated", None, "nothing below is a verdict"),
+    ],
+)
+async def test_only_checks_of_drift_are_verdicts_on_drift(
+    rig: Rig, check: str, verdict: str, drift: bool | None, below: str
+) -> None:
+    """A new category is a violation and no drift; where no drift was checked the page is told to say nothing of it."""
+    await rig.begin(watching(checks=(CheckSettings(check),)))
+    drawn = rows_of(400, seed=1)
+    drawn[0, 2] = 7
+    await rig.publish(batch([START + 1.0] * 400, rows=drawn), batch([START + 30.0], first=400))
+    await rig.read()
+    samples = await Press(rig).publications.samples(rig.results()[0].id)
+    assert samples.heading[2] == verdict
+    assert (samples.drift, samples.drifted) == (drift, ())
+    assert below in samples.heading[-1]
 
 
 def test_the_rig_begins_within_the_hour() -> None:

@@ -6,6 +6,7 @@ import asyncio
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -39,7 +40,7 @@ def samples(rows: int = 200) -> Samples:
         "kind": np.array(["a", "<script>alert(1)</script>", None, "b"] * (rows // 4), object),
         "unknown": still,
     }
-    return Samples(window, baseline, ("radius",), ("Monitor <night>", "radius: moved"))
+    return Samples(window, baseline, ("radius",), True, ("Monitor <night>", "radius: moved"))
 
 
 def reports(folder: Path, **settings) -> Reports:
@@ -115,6 +116,70 @@ async def test_few_callers_wait_for_reports(tmp_path: Path, monkeypatch) -> None
     assert await made.page("e99.html") == b"drawn"
 
 
+async def test_who_asks_comes_before_what_was_offered(tmp_path: Path, monkeypatch) -> None:
+    """However many wait by themselves; the one under way is ended first."""
+    made = reports(tmp_path)
+    drawn: list[str] = []
+    go_on = asyncio.Event()
+
+    async def given(execution: str) -> Samples:
+        drawn.append(execution)
+        return samples()
+
+    async def child(folder: Path) -> None:
+        await go_on.wait()
+        (folder / "report.html").write_text("drawn")
+
+    monkeypatch.setattr(made, "_samples", given)
+    monkeypatch.setattr(made, "_child", child)
+    while made.offer(f"e{len(drawn)}{made._waiting.qsize()}"):
+        pass
+    task = asyncio.create_task(made.run())
+    async with asyncio.timeout(30):
+        while not drawn:  # noqa: ASYNC110
+            await asyncio.sleep(0)
+        asked = [asyncio.create_task(made.draw(f"asked{n}")) for n in range(3)]
+        while made._asking < 3:  # noqa: ASYNC110
+            await asyncio.sleep(0.001)
+        go_on.set()
+        assert await asyncio.gather(*asked) == [f"/reports/asked{n}.html" for n in range(3)]
+        while len(drawn) < 5:  # noqa: ASYNC110
+            await asyncio.sleep(0.001)
+    assert set(drawn[1:4]) == {"asked0", "asked1", "asked2"}
+    task.cancel()
+
+
+async def test_an_unknown_execution_is_not_found_however_busy(tmp_path: Path) -> None:
+    """Nobody is told to ask again for what does not exist."""
+
+    async def known(execution: str) -> None:
+        raise NotFound(f"no execution {execution!r}")
+
+    made = reports(tmp_path)
+    made._known, made._asking = known, 16
+    with pytest.raises(NotFound, match="zzzz"):
+        await made.draw("zzzz")
+
+
+@pytest.mark.parametrize("drift", [None, False, True])
+async def test_a_report_says_of_drift_what_the_monitor_says(tmp_path: Path, drift: bool | None) -> None:
+    """Evidently's headline follows the checks; where none is of drift the page has no word on it."""
+
+    async def given(_: str) -> Samples:
+        return replace(samples(), drift=drift, drifted=("radius",) if drift else ())
+
+    made = Reports(ReportSettings(tmp_path), given, metrics=NoMetrics())
+    await made.draw("e1")
+    page = made.content("e1.html").decode()
+    assert ("Dataset Drift" in page) is (drift is not None)
+    assert ("Dataset Drift is detected by the checks of this monitor, which name 1 of 3 columns" in page) is bool(drift)
+    assert ("Dataset Drift is NOT detected by the checks of this monitor" in page) is (drift is False)
+    assert ('"title": "Violated"' in page) is (drift is not None)
+    for gone in ("detection threshold", "Drift is detected for", "Drifted Columns", "Data Drift Summary", "DATA DRIFT"):
+        assert gone not in page
+    assert "How each column of the window compares with the baseline" in page
+
+
 async def test_a_child_that_takes_too_long_is_ended(tmp_path: Path) -> None:
     """Evidently's import alone takes longer than this; nothing is left behind."""
     with pytest.raises(DeadlineExceeded, match="took over"):
@@ -169,7 +234,7 @@ async def test_what_is_offered_is_drawn_in_turn_and_no_more_than_fits(tmp_path: 
             all_drawn.set()
         raise VedetteError("cannot")
 
-    made.draw = note
+    made._place = note
     accepted = [made.offer(f"e{number}") for number in range(40)]
     assert accepted == [True] * 32 + [False] * 8
     task = asyncio.create_task(made.run())

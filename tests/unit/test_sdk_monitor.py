@@ -106,7 +106,7 @@ LINE = {"groundTruthData": {"data": "1", "encoding": "CSV"}, "eventMetadata": {"
 @pytest.mark.parametrize(
     ("labels", "waiting"),
     [
-        ({"i1": 1, "i2": np.int64(0), "i3": np.float32(0.5)}, 3),
+        ({"i1": 1, "i2": np.int64(0), "i3": np.float32(1.0)}, 3),
         ([{"id": "i1", "label": "yes"}, LINE], 2),
         (iter([{"id": "i1", "label": np.bool_(True)}]), 1),
         (b'{"id": "i1", "label": 1}\n', 1),

@@ -341,6 +341,10 @@ def ground_truth(
 ) -> None:
     """Send what really happened, by inference id; results of those windows are computed again.
 
+    Joined: the prediction is kept, and its window is computed again. Waiting: the prediction is not here (yet).
+    Unknown: no monitor of the endpoint keeps predictions. Refused: no label, or one that does not fit the model or
+    the request. A request of several rows takes a list with a label for each.
+
     Status 1 when a line was refused; the others are taken all the same.
 
     [bold]Examples[/]
@@ -360,6 +364,8 @@ def ground_truth(
             typer.echo(f"refused: {line}", err=True)
         if taken.get("refused", 0) > len(refused):
             typer.echo(f"and {taken['refused'] - len(refused)} lines more", err=True)
+        if taken.get("unknown"):
+            typer.echo(f"unknown: no monitor of {endpoint} has a check of ground truth, as model_quality is", err=True)
     if taken.get("refused"):
         raise typer.Exit(1)
 

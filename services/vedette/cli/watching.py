@@ -157,7 +157,7 @@ def _mark(execution: Execution) -> str:
         return "x"
     if execution.status is ExecutionStatus.FAILED:
         return "!"
-    return "." if execution.results and not execution.reason else "-"
+    return "." if any(result.outcome == "ok" for result in execution.results) and not execution.reason else "-"
 
 
 def drawn(lines: list[Line], now: float) -> RenderableType:

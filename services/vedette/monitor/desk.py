@@ -22,6 +22,7 @@ from vedette.monitor.alerting.alerts import check_rule
 from vedette.monitor.alerting.receivers import Webhooks
 from vedette.monitor.checks import make_check
 from vedette.monitor.checks.bias import Bias
+from vedette.monitor.quality.facets import parse_facets
 from vedette.monitor.reference_data.baselines import Baselines
 from vedette.monitor.references import References
 from vedette.monitor.results.execution_files import check_file_name
@@ -106,8 +107,8 @@ class Monitors:
         """Begin to watch. The endpoint need not exist yet: the monitor is `Pending` until it does.
 
         Raises:
-            InvalidArgument: settings that can never work, an unknown webhook, or a segment that is no column of what
-                the endpoint serves.
+            InvalidArgument: settings that can never work, an unknown webhook, or a segment or a facet that is no column
+                of what the endpoint serves.
         """
         check_monitor(monitor)
         now = self._clock.time()
@@ -184,7 +185,7 @@ class Monitors:
             return monitor
         reason = self._references.missing(monitor.endpoint, monitor.baseline)
         status = MonitorStatus.PENDING if reason else MonitorStatus.SCHEDULED
-        return replace(monitor, status=status, reason=reason or self._without_segments(monitor))
+        return replace(monitor, status=status, reason=reason or self._without_columns(monitor))
 
     def _check_known(self, tx: MonitorTransaction, monitor: Monitor) -> None:
         """Refuse names of what is not there, as far as that is known."""
@@ -192,23 +193,25 @@ class Monitors:
         for name in monitor.webhooks:
             if name not in webhooks:
                 raise InvalidArgument(f"there is no webhook {name!r}{_nearest(name, webhooks)}")
-        known = self._references.columns(monitor.endpoint) if monitor.segments else None
-        for name in monitor.segments if known is not None else ():
+        wanted = _columns_of(monitor)
+        known = self._references.columns(monitor.endpoint) if wanted else None
+        for what, name in wanted if known is not None else ():
             if known is not None and name not in known.names:
                 hint = _nearest(name, sorted(known.names))
                 raise InvalidArgument(
-                    f"segment {name[:80]!r}: the model of {monitor.endpoint!r} has no such column{hint}"
+                    f"{what} {name[:80]!r}: the model of {monitor.endpoint!r} has no such column{hint}"
                 )
 
-    def _without_segments(self, monitor: Monitor) -> str:
-        """Which segments have no results, and why; empty: none, as far as is known."""
-        known = self._references.columns(monitor.endpoint) if monitor.segments else None
+    def _without_columns(self, monitor: Monitor) -> str:
+        """Which segments and facets have no results, and why; empty: none, as far as is known."""
+        wanted = _columns_of(monitor)
+        known = self._references.columns(monitor.endpoint) if wanted else None
         if known is None:
             return ""
         reasons = [
-            f"segment {name[:80]!r} is no column of the model" if name not in known.names
-            else f"segment {name[:80]!r} is excluded from capture"
-            for name in monitor.segments
+            f"{what} {name[:80]!r} is no column of the model" if name not in known.names
+            else f"{what} {name[:80]!r} is excluded from capture"
+            for what, name in wanted
             if name not in known.names or name in known.excluded
         ]  # fmt: skip
         return "; ".join(reasons)
@@ -298,6 +301,19 @@ class Results:
             }
             for state in states
         ]
+
+
+def _columns_of(monitor: Monitor) -> list[tuple[str, str]]:
+    """The columns of captured rows that a monitor is told to look at, with what they are to it."""
+    found = [("segment", name) for name in monitor.segments]
+    for settings in monitor.checks:
+        check = make_check(settings)
+        if isinstance(check, Bias):
+            found += [("facet", facet.column) for facet in parse_facets(check.facets)]
+            found += [("group_variable", check.group_variable)] if check.group_variable else []
+        said = ((name, settings.parameters.get(name)) for name in ("inference_attribute", "probability_attribute"))
+        found += [(name, str(value)) for name, value in said if value]
+    return list(dict.fromkeys(found))
 
 
 def _profile(snapshot: MonitorSnapshot, execution_id: str) -> Profile | None:

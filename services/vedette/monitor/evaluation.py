@@ -16,7 +16,7 @@ from vedette.core.models import Signature
 from vedette.entities.monitors import CheckResult, CheckSettings, Execution, ExecutionStatus, Monitor
 from vedette.monitor.checks import make_check
 from vedette.monitor.evidence import NO_BASELINE, Evidence
-from vedette.monitor.quality.outcomes import Outcomes, Predict
+from vedette.monitor.quality.outcomes import Outcomes, Predict, unusable
 from vedette.monitor.reference_data.segment_baselines import SegmentBaseline
 from vedette.monitor.references import Reference
 from vedette.monitor.subjects import check_labels, check_of
@@ -29,6 +29,8 @@ QUALITY = frozenset({"bias", "cbpe", "dle", "model_quality"})
 """Checks that look at ground truth: predictions are kept for them, and late labels have them made again."""
 ASKING = QUALITY | {"feature_attribution"}
 """Checks that may ask the model itself."""
+UNUSABLE = "unusable_labels"
+"""What labelled rows are counted as whose label is no class of the model."""
 MAX_RESULTS = 5_000
 _MAX_TEXT = 1_000
 _UNKNOWN = Signature(inputs=(), outputs=())
@@ -81,13 +83,14 @@ def evaluate_again(case: Case, previous: Execution, now: float) -> Execution:
     """The result with the checks of ground truth made again, because labels came after it."""
     labels = case.outcomes.labelled if case.outcomes else 0
     if _too_little(case) or _incomparable(case):
-        return replace(previous, revision=previous.revision + 1, labels=labels, evaluated_at=now)
+        counts = _execution(case, now, [], "").counts
+        return replace(previous, revision=previous.revision + 1, labels=labels, counts=counts, evaluated_at=now)
     results, failures = _run(case, lambda settings: settings.check in QUALITY)
     kept = [result for result in previous.results if check_of(result.check) not in QUALITY]
     fresh = _execution(case, now, [*kept, *results], "; ".join(failures), failed=bool(failures))
     if previous.status is ExecutionStatus.FAILED and not failures:
         fresh = replace(fresh, status=previous.status, reason=previous.reason)
-    return replace(fresh, revision=previous.revision + 1, rows=previous.rows, counts=previous.counts)
+    return replace(fresh, revision=previous.revision + 1, rows=previous.rows)
 
 
 def failed(state: WindowState, monitor: Monitor, reason: str, now: float) -> Execution:
@@ -170,6 +173,12 @@ def _plain(result: CheckResult, label: str) -> CheckResult:
     )
 
 
+def _unusable(case: Case) -> int:
+    """Labelled rows of which no check of ground truth can use the label."""
+    values = any(settings.parameters.get("problem_type") == "Regression" for settings in case.monitor.checks)
+    return 0 if case.outcomes is None or values else unusable(case.outcomes, case.signature)
+
+
 def _finite(value: float | None) -> float | None:
     return float(value) if value is not None and math.isfinite(value) else None
 
@@ -199,6 +208,6 @@ def _execution(case: Case, now: float, results: list[CheckResult], reason: str, 
         tuple(results),
         reason,
         labels=case.outcomes.labelled if case.outcomes else 0,
-        counts={name: count for name, count in state.counts.items() if count},
+        counts={name: count for name, count in {**state.counts, UNUSABLE: _unusable(case)}.items() if count},
         evaluated_at=now,
     )

@@ -25,6 +25,7 @@ from vedette.core.errors import DeadlineExceeded, NotFound, Unavailable, Vedette
 from vedette.core.models import CaptureSettings, ModelVersion, Signature
 from vedette.core.ports import Change, Registry, Synced
 from vedette.entities.monitors import CONSTRAINTS_FILE, PROFILE_FILE, Baseline
+from vedette.monitor.quality.outcomes import PROBABILITY
 from vedette.monitor.reference_data.constraints import Constraints, read_constraints
 from vedette.monitor.reference_data.segment_baselines import SegmentBaseline, segment_baseline
 from vedette.monitor.traffic.folding import Facts
@@ -214,6 +215,35 @@ class References:
         with contextlib.suppress(Unavailable):
             for version in serving.versions if serving else ():
                 await self.reference(serving.model if serving else "", version, baseline)
+
+    def knows(self, endpoint: str) -> bool:
+        """Whether there is such an endpoint, or was; True as long as the registry has not said which there are."""
+        return not self.synced or endpoint in self._endpoints or endpoint in self._models
+
+    def classes(self, endpoint: str, baselines: Iterable[str]) -> tuple[str, ...]:
+        """The classes of the versions that the endpoint serves: by their names, else by the baselines' probabilities.
+
+        None where one of the versions names none: then nobody knows which labels are right.
+        """
+        serving = self._endpoints.get(endpoint)
+        found: dict[str, None] = {}
+        for number in serving.versions if serving else ():
+            version = self._versions.get((serving.model, number)) if serving else None
+            names = version.signature.label_names if version else ()
+            names = names or self._measured_classes(endpoint, str(number), baselines)
+            if not names:
+                return ()
+            found |= dict.fromkeys(names)
+        return tuple(found)
+
+    def _measured_classes(self, endpoint: str, version: str, baselines: Iterable[str]) -> tuple[str, ...]:
+        """The classes that columns of probabilities name."""
+        for name in baselines:
+            profile = self.profile(endpoint, version, name)
+            columns = profile.columns if profile else ()
+            if found := tuple(each.removeprefix(PROBABILITY) for each in columns if each.startswith(PROBABILITY)):
+                return found
+        return ()
 
     def serving(self, endpoint: str) -> list[tuple[str, str]]:
         """The variants of the endpoint that take traffic, with their versions, as far as is known."""

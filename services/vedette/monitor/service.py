@@ -70,13 +70,16 @@ def build(config: MonitorSettings, ports: MonitorPorts) -> Service:
     files = ExecutionFolder(folder / "results", retention_s=config.execution_retention_s)
     publications = Publications(store, references, files)
     reports = Reports(
-        ReportSettings(folder / "reports", max_reports=config.max_reports), publications.samples, metrics=metrics
+        ReportSettings(folder / "reports", max_reports=config.max_reports),
+        publications.samples,
+        metrics=metrics,
+        known=publications.known,
     )
     publications.reports = reports
     life = _Life(ports, config, references, sender)
     executions = _executions(config, ports, references, stored=publications.offer, told=life.told)
     intake = _intake(config, ports, references, index, sealed=executions.wake)
-    labels = _labels(config, ports, index, executions)
+    labels = _labels(config, ports, references, index, executions)
     monitors = Monitors(store, references, clock=clock, scores=executions.scores, changed=intake.refresh)
     upkeep = _upkeep(config, ports, references, monitors, index, labels, files)
     desk = Desk(
@@ -159,13 +162,16 @@ def _intake(
     )
 
 
-def _labels(config: MonitorSettings, ports: MonitorPorts, index: PredictionIndex, executions: Executions) -> Labels:
+def _labels(
+    config: MonitorSettings, ports: MonitorPorts, references: References, index: PredictionIndex, executions: Executions
+) -> Labels:
     return Labels(
         ports.store,
         index,
         clock=ports.clock,
         metrics=ports.metrics,
         limits=LabelLimits(config.kept_labels),
+        served=references,
         reopened=executions.wake,
     )
 

@@ -144,7 +144,7 @@ class Guide:
         self._fact("inference", f"{addresses.inference}   gRPC {addresses.inference_grpc}")
         self._fact("registry", f"{addresses.registry}   gRPC {addresses.registry_grpc}")
         self._fact("monitor", f"{addresses.monitor}   gRPC {addresses.monitor_grpc}")
-        self._fact("metrics", f"{addresses.inference}/metrics")
+        self._fact("metrics", f"{addresses.inference}/metrics   {addresses.monitor}/metrics (drift, alerts)")
         self._console.print()
         sys.stdout.flush()
 

@@ -75,12 +75,20 @@ class ModelQuality(Roles):
         reading = reading_of(self, evidence.signature, *([reference] if reference else []), outcomes)
         live = reading.performance(outcomes)
         if live.rows < self.min_labels:
-            return [self._skipped("", f"{live.rows} rows have a label and a prediction, fewer than {self.min_labels}")]
+            few = f"{live.rows} rows have a label and a prediction, fewer than {self.min_labels}"
+            return [self._skipped("", few + _beside(outcomes.labelled - live.rows))]
         expected = self._expected(evidence, reading, reference)
         values = live.metrics()
         errors = live.standard_errors() if self.standard_errors else {}
         return [
-            self._judged(name, constraint, values[name], self._error(name, errors, expected, live.rows), live)
+            self._judged(
+                name,
+                constraint,
+                values[name],
+                self._error(name, errors, expected, live.rows),
+                live,
+                beside=outcomes.labelled - live.rows,
+            )
             for name, constraint in expected.constraints.items()
             if name in values
         ]
@@ -118,7 +126,7 @@ class ModelQuality(Roles):
         return error * math.sqrt(1 + rows / expected.rows) if expected.rows else error
 
     def _judged(
-        self, name: str, constraint: QualityConstraint, value: float, error: float, live: Performance
+        self, name: str, constraint: QualityConstraint, value: float, error: float, live: Performance, *, beside: int
     ) -> CheckResult:
         if not math.isfinite(value) or not math.isfinite(error):
             return self._skipped(name, f"{name} does not exist on these {live.rows} labelled rows: one class only?")
@@ -131,7 +139,9 @@ class ModelQuality(Roles):
             value=value,
             threshold=constraint.threshold,
             kind=constraint.comparison_operator,
-            description=readable(_told(name, constraint, value, margin, live.rows, violated=violated)),
+            description=readable(
+                _told(name, constraint, value, margin, live.rows, violated=violated) + _beside(beside)
+            ),
         )
 
     def _skipped(self, feature: str, why: str) -> CheckResult:
@@ -146,3 +156,8 @@ def _told(name: str, constraint: QualityConstraint, value: float, margin: float,
     if constraint.violated(value):
         return f"{seen} was {operator} {threshold:.6g}, but within what chance does ({margin:.3g})"
     return f"{seen} was not {operator} {threshold:.6g}"
+
+
+def _beside(rows: int) -> str:
+    """What is to be said of labelled rows that are not among those that were measured."""
+    return f"; {rows} more could not be used: their label or prediction is no class of the model" if rows > 0 else ""

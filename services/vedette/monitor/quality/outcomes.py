@@ -193,6 +193,14 @@ def class_names(roles: Roles, signature: Signature, *sources: Outcomes) -> tuple
     return names
 
 
+def unusable(outcomes: Outcomes, signature: Signature) -> int:
+    """Labelled rows whose label is no class of the model; 0 where nothing names its classes."""
+    names = _named_classes(outcomes, Roles(), signature)
+    if not names:
+        return 0
+    return int(np.count_nonzero(present(outcomes.labels) & (encode(outcomes.labels, names) == MISSING)))
+
+
 def fitting(problem: ProblemType, classes: Sequence[str]) -> tuple[str, ...]:
     """The classes as the problem takes them: exactly two for a binary one, a class never seen filled in.
 

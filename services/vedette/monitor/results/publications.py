@@ -10,12 +10,13 @@ import logging
 from datetime import UTC, datetime
 
 from vedette.core.errors import NotFound, VedetteError
-from vedette.entities.monitors import Execution, Monitor
+from vedette.entities.monitors import CheckResult, Execution, Monitor
+from vedette.monitor.evaluation import ASKING
 from vedette.monitor.references import References
 from vedette.monitor.results.execution_files import ExecutionFolder
 from vedette.monitor.results.reports import Reports, Samples
 from vedette.monitor.results.window_documents import documents_of
-from vedette.monitor.subjects import subject
+from vedette.monitor.subjects import check_of, subject
 from vedette.monitor.traffic.intake import all_monitors
 from vedette.ports.monitors import MonitorStore
 from vedette.profiles import Profile
@@ -132,18 +133,57 @@ class Publications:
         profile = self._references.profile(execution.endpoint, execution.version, monitor.baseline)
         if window is None or profile is None:
             raise NotFound(f"the profile of execution {execution_id!r}, or its baseline, is not kept (any more)")
-        drifted = tuple(result.feature for result in execution.violations if result.feature)
-        return Samples(window.sample.columns(), profile.sample.columns(), drifted, _heading(execution))
+        of_drift = [result for result in execution.results if _is_drift(result)]
+        checked = any(result.outcome != "skipped" for result in of_drift)
+        violated = [result for result in of_drift if result.outcome == "violated"]
+        return Samples(
+            window.sample.columns(),
+            profile.sample.columns(),
+            tuple(result.feature for result in violated if result.feature),
+            bool(violated) if checked else None,
+            _heading(execution, drift=checked),
+        )
+
+    async def known(self, execution_id: str) -> None:
+        """Raises NotFound where there is no such execution."""
+        await asyncio.to_thread(self._execution, execution_id)
 
 
-def _heading(execution: Execution) -> tuple[str, ...]:
-    """What a report is about, in lines."""
+def _is_drift(result: CheckResult) -> bool:
+    """Whether a result compares distributions: `data_quality` does where SageMaker's own comparison is asked for."""
+    check = check_of(result.check)
+    return "drift" in result.kind if check == "data_quality" else check not in ASKING
+
+
+def _heading(execution: Execution, *, drift: bool) -> tuple[str, ...]:
+    """What a report is about, in lines: the window, what is violated, and what the page below shows."""
     start, end = (datetime.fromtimestamp(moment, UTC) for moment in (execution.start, execution.end))
     series = f"{execution.endpoint}, variant {execution.variant}, version {execution.version} {execution.segment}"
     violated = [f"{result.feature or subject(result)}: {result.description}" for result in execution.violations]
     return (
         f"Monitor {execution.monitor}: {series.strip()}",
         f"Window {start:%Y-%m-%d %H:%M:%S} to {end:%H:%M:%S} UTC, {execution.rows} rows; {execution.status.value}",
+        _verdict(execution),
         *violated[:MAX_NAMED],
         *([f"and {len(violated) - MAX_NAMED} more"] if len(violated) > MAX_NAMED else []),
+        _BELOW + (_OF_DRIFT if drift else _NO_DRIFT),
     )
+
+
+_BELOW = "Below, drawn by Evidently: a sample of the window's rows beside a sample of the baseline's. "
+_OF_DRIFT = (
+    "A column stands there as violated where a drift check of this monitor says so, which allows for chance; "
+    "the distance is one of the samples, and no threshold is compared with it."
+)
+_NO_DRIFT = "This monitor checks no drift of columns, or could not in this window: nothing below is a verdict."
+
+
+def _verdict(execution: Execution) -> str:
+    """Which checks are violated, each with its features."""
+    features: dict[str, list[str]] = {}
+    for result in execution.violations:
+        features.setdefault(subject(result), []).append(result.feature or "the window")
+    named = (
+        f"{check} ({', '.join(names[:3])}{', ...' if len(names) > 3 else ''})" for check, names in features.items()
+    )
+    return f"Violated: {', '.join(named)}" if features else "Nothing is violated"

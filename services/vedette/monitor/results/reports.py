@@ -66,7 +66,9 @@ class Samples:
     window: Columns
     baseline: Columns
     drifted: tuple[str, ...] = ()
-    """Columns that the monitor's checks call violated: the report says the same of them, and of no others."""
+    """Columns that the monitor's checks of drift call violated: the report says the same of them, and of no others."""
+    drift: bool | None = None
+    """Whether a check of drift is violated; None: the monitor has none, and the report gives no verdict on drift."""
     heading: tuple[str, ...] = ()
     """Lines above the report: what it is about."""
 
@@ -78,20 +80,33 @@ class Outline:
     kinds: dict[str, str]
     """Column -> `numeric` or `text`, in order."""
     drifted: list[str]
+    drift: bool | None
     heading: list[str]
 
 
 class Reports:
-    """Draws, keeps and finds reports by the id of their execution. Used on the event loop."""
+    """Draws, keeps and finds reports by the id of their execution. Used on the event loop.
+
+    Those that somebody asks for come before those that were offered. `known` raises NotFound for an execution that
+    does not exist.
+    """
 
     def __init__(
-        self, settings: ReportSettings, samples: Callable[[str], Awaitable[Samples]], *, metrics: Metrics
+        self,
+        settings: ReportSettings,
+        samples: Callable[[str], Awaitable[Samples]],
+        *,
+        metrics: Metrics,
+        known: Callable[[str], Awaitable[None]] | None = None,
     ) -> None:
         self._settings = settings
         self._samples = samples
         self._metrics = metrics
+        self._known = known
         self._one = asyncio.Lock()
         self._asking = 0
+        self._calm = asyncio.Event()
+        self._calm.set()
         self._waiting: asyncio.Queue[str] = asyncio.Queue(_WAITING)
 
     def offer(self, execution: str) -> bool:
@@ -104,30 +119,39 @@ class Reports:
         return True
 
     async def run(self) -> None:
-        """Draw what was offered, one after another, until cancelled."""
+        """Draw what was offered, one after another and while nobody asks for another, until cancelled."""
         while True:
             execution = await self._waiting.get()
+            await self._calm.wait()
             try:
-                await self.draw(execution)
+                await self._place(execution)
             except VedetteError as error:
                 log.warning("a report could not be drawn", extra={"execution": execution, "reason": error.message})
 
     async def draw(self, execution: str) -> str:
-        """The path under which the report is served; drawn now unless it is there.
+        """The path under which the report is served; drawn now unless it is there, before those that were offered.
 
         Raises:
             NotFound: no such execution, or its sample is not kept any more, or there is no baseline.
             Overloaded: too many people wait already.
             DeadlineExceeded, Internal: the child took too long, or failed.
-        Unavailable: there is no room for it on the disk, or no process could be started.
+            Unavailable: there is no room for it on the disk, or no process could be started.
         """
-        if self._asking >= _ASKING or (self._one.locked() and self._waiting.qsize() >= _WAITING):
-            raise Overloaded("too many reports are being drawn; ask again later")
+        target = self._file(execution)
+        if await asyncio.to_thread(target.exists):
+            return f"/reports/{target.name}"
+        if self._known is not None:
+            await self._known(execution)
+        if self._asking >= _ASKING:
+            raise Overloaded(f"{_ASKING} people wait for reports already; ask again later")
         self._asking += 1
+        self._calm.clear()
         try:
             return await self._place(execution)
         finally:
             self._asking -= 1
+            if not self._asking:
+                self._calm.set()
 
     async def page(self, name: str) -> bytes:
         """The report of that file name, whole; drawn now where it is not there (any more).
@@ -208,7 +232,8 @@ def _write_samples(samples: Samples, folder: Path, max_rows: int) -> None:
     shared = list({_tame(name): name for name in samples.baseline if name in samples.window}.values())
     kinds = {_tame(name): _kind(samples, name) for name in shared}
     drifted = [_tame(name) for name in shared if name in samples.drifted]
-    (folder / "outline.json").write_text(json.dumps(asdict(Outline(kinds, drifted, list(samples.heading)))))
+    outline = Outline(kinds, drifted, samples.drift, list(samples.heading))
+    (folder / "outline.json").write_text(json.dumps(asdict(outline)))
     for which, columns in (("window", samples.window), ("baseline", samples.baseline)):
         arrays = {
             str(number): _cells(columns[name][:max_rows], kinds[_tame(name)]) for number, name in enumerate(shared)
@@ -258,7 +283,7 @@ def _evidently(outline: Outline, samples: dict[str, dict[str, Any]], target: Pat
     warnings.simplefilter("ignore")
     import pandas as pd
     from evidently import DataDefinition, Dataset, Report
-    from evidently.presets import DataDriftPreset, DataSummaryPreset
+    from evidently.presets import DataSummaryPreset
 
     names = [*outline.drifted, *(name for name in outline.kinds if name not in outline.drifted)]
     numeric = [name for name in names if outline.kinds[name] == "numeric"]
@@ -272,14 +297,63 @@ def _evidently(outline: Outline, samples: dict[str, dict[str, Any]], target: Pat
         )
         for arrays in (samples["window"], samples["baseline"])
     )
-    drift = DataDriftPreset(
+    Report([_drift(names, outline), DataSummaryPreset()]).run(window, baseline).save_html(str(target))
+
+
+def _drift(names: list[str], outline: Outline) -> Any:
+    """Evidently's preset in our words."""
+    from evidently.presets import DataDriftPreset
+
+    class Compared(DataDriftPreset):  # type: ignore[misc,unused-ignore]
+        """The preset whose page says what the monitor has found, and no verdict of its own."""
+
+        def render(self, context: Any, child_widgets: Any = None) -> Any:
+            """Its widgets, worded anew."""
+            return _reworded(super().render(context, child_widgets), outline)
+
+    return Compared(
         columns=names,
         num_method="wasserstein",  # in standard deviations, as the check `drift` has it
         cat_method="jensenshannon",
         per_column_threshold={name: 0.0 if name in outline.drifted else _NEVER for name in names},
         drift_share=0.001,  # one column is enough, as for an alert
     )
-    Report([drift, DataSummaryPreset()]).run(window, baseline).save_html(str(target))
+
+
+def _reworded(widgets: Sequence[Any], outline: Outline) -> list[Any]:
+    """Without Evidently's thresholds, which are none of ours; where drift was not checked, without a word on it."""
+    found = []
+    for widget in widgets:
+        params = widget.params
+        if widget.type == "counter" and "Summary" not in str(params):
+            if outline.drift is None or "Dataset Drift" not in str(params):
+                continue
+            said = "detected" if outline.drift else "NOT detected"
+            count = f"{len(outline.drifted)} of {len(outline.kinds)} columns"
+            label = f"Dataset Drift is {said} by the checks of this monitor, which name {count}"
+            params["counters"] = [{"value": "Dataset Drift", "label": label}]
+        elif widget.type == "counter":
+            params["counters"] = [{"value": "", "label": "Columns of the window and of the baseline"}]
+        elif widget.type == "big_table":
+            _reword_table(widget, outline)
+        found.append(widget)
+    return found
+
+
+def _reword_table(widget: Any, outline: Outline) -> None:
+    """The table with the monitor's verdict for a column, and the distance as what it is."""
+    titles = {"data_drift": "Violated", "stattest_name": "Measured as", "drift_score": "Distance"}
+    columns = widget.params["columns"]
+    widget.params["columns"] = [
+        {**column, "title": titles.get(column["field"], column["title"])}
+        for column in columns
+        if outline.drift is not None or column["field"] != "data_drift"
+    ]
+    for row in widget.params["data"]:
+        row["data_drift"] = "yes" if row.get("column_name") in outline.drifted else "no"
+        for part in row.get("details", {}).get("parts", []):
+            part["title"] = "MEAN" if part["title"] == "DATA DRIFT" else part["title"]
+    widget.title = "How each column of the window compares with the baseline"
 
 
 if __name__ == "__main__":

@@ -12,6 +12,8 @@ import csv
 import io
 import math
 import re
+from collections.abc import Callable
+from dataclasses import dataclass, field
 from typing import Any
 
 import msgspec
@@ -27,20 +29,49 @@ MAX_REASONS = 5
 _NUMBER = re.compile(r"[+-]?(?:\d{1,40}(?:\.\d{0,40})?|\.\d{1,40})(?:[eE][+-]?\d{1,4})?")
 
 
-def read_labels(lines: bytes, *, at: float) -> tuple[list[Label], int, list[str]]:
-    """The labels, the number of lines that are none, and why the first of those are not."""
-    labels: list[Label] = []
-    refused, why = 0, list[str]()
+@dataclass(slots=True)
+class LabelLines:
+    """What lines of ground truth hold."""
+
+    labels: list[Label] = field(default_factory=list)
+    numbers: list[int] = field(default_factory=list)
+    """Of each label, its line."""
+    refused: int = 0
+    why: list[str] = field(default_factory=list)
+    """Number and reason of the first lines that are refused."""
+
+    def refuse(self, number: int, reason: object) -> None:
+        """The line is no label, or one that nobody can use."""
+        self.refused += 1
+        if len(self.why) < MAX_REASONS:
+            self.why.append(f"line {number}: {reason}"[:300])
+
+    def sift(self, wrong: Callable[[Label], str]) -> None:
+        """Refuse the labels of which it says why they cannot be used."""
+        labels, numbers = self.labels, self.numbers
+        self.labels, self.numbers = [], []
+        for number, label in zip(numbers, labels):
+            if reason := wrong(label):
+                self.refuse(number, reason)
+            else:
+                self.labels.append(label)
+                self.numbers.append(number)
+
+
+def read_labels(lines: bytes, *, at: float) -> LabelLines:
+    """The labels, and what is refused because it is none."""
+    read = LabelLines()
     for number, line in enumerate(lines.splitlines(), 1):
         if not line.strip():
             continue
         try:
-            labels.append(_label(line, at))
+            label = _label(line, at)
         except (InvalidArgument, msgspec.MsgspecError, csv.Error, UnicodeError, RecursionError) as error:
-            refused += 1
-            if refused <= MAX_REASONS:
-                why.append(f"line {number}: {error}"[:300])
-    return labels, refused, why
+            read.refuse(number, error)
+        else:
+            read.labels.append(label)
+            read.numbers.append(number)
+    return read
 
 
 def _label(line: bytes, at: float) -> Label:
