@@ -237,6 +237,22 @@ def test_a_labelled_baseline_is_measured(run: Run) -> None:
     assert run(*create, "--analysis", "config.json").exit_code == 2
 
 
+def test_what_a_baseline_left_out_is_printed(run: Run) -> None:
+    """Beside the line that says what was made, and in its JSON."""
+    Path("data.csv").write_text(
+        "a,b,c,came\n" + "".join(f"{'x' if i < 3 else i},{i % 3},{i / 2},\n" for i in range(30))
+    )
+    result = run("baseline", "create", "m:1", "data.csv", "--target", "came")
+    assert ok(result) == "m:1 has baseline default: 30 rows of 4 columns\n"
+    told = [
+        "column 'a' is a number for the model and holds text in 3 of 30 rows",
+        "the model's quality was not measured: the column 'came' is empty",
+    ]
+    assert result.stderr.splitlines() == [f"left out: {each}" for each in told]
+    made = json.loads(ok(run("baseline", "create", "m:1", "data.csv", "--target", "came", "--json")))
+    assert made["left_out"] == told
+
+
 def test_a_whole_life_of_a_baseline(run: Run) -> None:
     """create, list, show, constraints, constraints --set, delete."""
     Path("data.csv").write_text("a,b,c\n" + "".join(f"{i},{i % 3},{i / 2}\n" for i in range(30)))

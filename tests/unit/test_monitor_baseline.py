@@ -223,6 +223,7 @@ def test_missing_features_are_named(tmp_path: Path, format: str) -> None:
     ("frame", "options", "words"),
     [
         (ROWS.assign(age=["x", "y", "z", None]), {}, "column 'age' is a number for the model"),
+        (ROWS.assign(age=["x", "y", 3, "z"]), {}, "'age' is a number for the model and holds text in 3 of 4 rows"),
         (ROWS.iloc[:0], {}, "no rows"),
         (ROWS, {"target": "age"}, "target 'age' is a column that the model takes"),
         (ROWS, {"target": "other"}, "no column 'sold'"),
@@ -243,6 +244,7 @@ def test_a_few_texts_among_numbers_are_counted_and_allowed_for(tmp_path: Path) -
         {"age": [str(n) for n in range(rows - 10)] + ["unknown"] * 10, "colour": "red", "town": "Bonn"}
     )
     made = built(tmp_path, frame, MIXED)
+    assert made.mixed == ("column 'age' is a number for the model and holds text in 10 of 1000 rows",)
     column = Profile.from_bytes(made.files[PROFILE_FILE]).columns["age"]
     assert (column.kind, column.types["String"], column.types["Integral"]) == ("numeric", 10, 990)
     constraints = read_constraints(made.files[CONSTRAINTS_FILE])

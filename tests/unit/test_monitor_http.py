@@ -235,6 +235,19 @@ async def test_a_labelled_body_is_measured(room: MonitorRoom) -> None:
         )
 
 
+async def test_what_a_baseline_left_out_is_in_the_answer(room: MonitorRoom) -> None:
+    """Labels of no class stop no baseline, and whoever sent them is told."""
+    query = {"model": "m", "version": 1, "format": "csv", "name": "may", "target": "came"}
+    body = LABELLED.replace(b",0\n", b",maybe\n").replace(b",1\n", b",maybe\n")
+    made = await room.http.post("/v1/baselines", params=query, content=body, timeout=60)
+    assert made.status_code == 201, made.text
+    assert made.json()["left_out"] == [
+        "the model's quality was not measured: no 'came' is a class of the model, no, yes"
+    ]
+    fine = await room.http.post("/v1/baselines", params=query, content=LABELLED, timeout=60)
+    assert fine.json()["left_out"] == []
+
+
 CSV = b"age,height,sex\n" + b"".join(b"%d,%d,%s\n" % (30 + i % 20, 160 + i % 9, b"fm"[i % 2 :][:1]) for i in range(60))
 
 

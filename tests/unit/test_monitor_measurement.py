@@ -149,9 +149,30 @@ async def test_what_nobody_demanded_stops_no_baseline(bench: Bench, caplog: pyte
     """Labels, but no predictions and no model: three files and a line in the log; demanded, it is the caller's."""
     bench.at_hand = False
     assert set(await bench.files("sum", sums())) == {*FILES}
-    assert "were not measured" in caplog.text
+    assert "the model cannot be fetched" in str(vars(caplog.records[-1])["reason"])
     with pytest.raises(InvalidArgument, match="the model cannot be fetched"):
         await bench.files("sum", sums(), problem_type="Regression")
+
+
+@pytest.mark.parametrize(
+    ("labels", "told", "measured"),
+    [
+        (["maybe"] * 600, "the model's quality was not measured: no 'churned' is a class of the model, no, yes", False),
+        ([None] * 600, "the model's quality was not measured: the column 'churned' is empty", False),
+        (["maybe"] * 90 + ["yes", "no"] * 255, "90 rows were not measured: their 'churned' is no class of the", True),
+        (["yes", "no"] * 300, "", True),
+    ],
+)
+async def test_what_could_not_be_measured_is_in_the_answer(
+    bench: Bench, labels: list[str | None], told: str, measured: bool
+) -> None:
+    """Labels of no class, or none at all: whoever made the baseline reads it, and nothing where all is well."""
+    data = io.BytesIO()
+    churn().assign(churned=labels).to_csv(data, index=False)
+    made = await bench.baselines.create("churn", 1, format="csv", chunks=chunks(data.getvalue()))
+    assert [each[: len(told)] for each in made.left_out] == ([told] if told else [])
+    assert ({file.path for file in made.files} >= QUALITY) is measured
+    assert made == await bench.registry.baseline("churn", 1, "default")
 
 
 async def test_columns_may_have_other_names(bench: Bench) -> None:
@@ -168,7 +189,11 @@ async def test_columns_may_have_other_names(bench: Bench) -> None:
         ({"problem_type": "Ranking"}, "problem_type"),
         ({"probability": "probability_x"}, "probability_x"),
         ({"positive_class": "perhaps"}, "perhaps"),
-        ({"target": "left", "problem_type": "BinaryClassification"}, "no column 'churned'"),
+        ({"target": "left", "problem_type": "BinaryClassification"}, "no column 'left'"),
+        ({"target": "left"}, "target: the data has no column 'left'"),
+        ({"target": "chruned"}, "is it 'churned'"),
+        ({"prediction": "nosuch"}, "prediction: the data has no column 'nosuch'"),
+        ({"problem_type": "Regression"}, "problem_type is Regression, but the model has the classes no, yes"),
         ({"target": "age"}, "age"),
         ({"target": "churned", "analysis": told(label="left", facet=[{"name_or_index": "sex"}])}, "left"),
         ({"analysis": told(facet=[{"name_or_index": "town"}])}, "town"),
@@ -280,7 +305,7 @@ def test_rows_without_label_and_prediction_are_not_measured() -> None:
     """Labels that are all missing say so, and so does a column that is not there."""
     columns = {"age": np.ones(3), "sex": np.array(["F", "M", "F"], object), "prediction": np.array(["yes"] * 3, object)}
     rows = LabelledRows({**columns, "churned": np.full(3, np.nan)}, CHURN, ("age", "sex"))
-    with pytest.raises(NotComparable, match="no row has both"):
+    with pytest.raises(NotComparable, match="the column 'churned' is empty"):
         rows.measured(Measurement())
     with pytest.raises(NotComparable, match="no column 'left' with labels"):
         rows.measured(Measurement(target="left", problem_type="BinaryClassification"))

@@ -184,6 +184,8 @@ async def test_baselines_in_chunks_and_labels(room: MonitorRoom, stub: Any) -> N
     )
     start = pb.BaselineStart(model="m", version=1, name="april", format="csv", target="came")
     assert len((await stub.CreateBaseline(data(start, labelled))).baseline.files) == 5
+    made = await stub.CreateBaseline(data(start, labelled.replace(b",0\n", b",\n").replace(b",1\n", b",\n")))
+    assert list(made.left_out) == ["the model's quality was not measured: the column 'came' is empty"]
     lines = b'{"id": "x", "label": 1}\n[]\n'
     taken = await stub.PutGroundTruth(pb.PutGroundTruthRequest(endpoint="e", lines=lines))
     assert dict(taken.counts) == {"joined": 0, "waiting": 1, "unknown": 0, "refused": 1}

@@ -96,6 +96,8 @@ def create(
         print_json(made)
     else:
         typer.echo(f"{made.model}:{made.version} has baseline {made.name}: {made.rows} rows of {made.columns} columns")
+        for each in made.left_out:
+            typer.echo(f"left out: {each}", err=True)
 
 
 @app.command("list")

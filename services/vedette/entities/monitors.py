@@ -5,7 +5,7 @@ Rule: these classes hold facts; what may change when is the monitor's business. 
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from enum import StrEnum
 from typing import Literal
 
@@ -32,6 +32,22 @@ class Baseline:
     rows: int
     columns: int
     created_at: float = 0.0
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class CreatedBaseline(Baseline):
+    """A baseline that was just computed, with what its data did not allow: equal to the one that is kept."""
+
+    left_out: tuple[str, ...] = ()
+    """Sentences: what was not measured and why, and columns of which some rows hold another kind of value."""
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Baseline):
+            return NotImplemented
+        return all(getattr(self, each.name) == getattr(other, each.name) for each in fields(Baseline))
+
+    def __hash__(self) -> int:
+        return hash(tuple(getattr(self, each.name) for each in fields(Baseline)))
 
 
 class MonitorStatus(StrEnum):

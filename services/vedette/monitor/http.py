@@ -16,7 +16,7 @@ from vedette.chassis.control.application import control_app, control_router
 from vedette.chassis.control.documents import Limit, Page, Token
 from vedette.core.errors import InvalidArgument, TooLarge
 from vedette.entities.alerts import Alert, AlertState, DeliveryState, Notification, Silence, Webhook
-from vedette.entities.monitors import Baseline, Execution, ExecutionStatus, Monitor, MonitorStatus
+from vedette.entities.monitors import CreatedBaseline, Execution, ExecutionStatus, Monitor, MonitorStatus
 from vedette.monitor.desk import Desk
 from vedette.monitor.documents import (
     MAX_LABEL_BYTES,
@@ -108,11 +108,11 @@ async def create_baseline(
     probability: Filter = "",
     positive_class: Filter = "",
     analysis: Annotated[str, Query(max_length=MOST_CHARACTERS)] = "",
-) -> Baseline:
+) -> CreatedBaseline:
     """Compute a version's baseline from the body, which is a file in this format; labelled rows are measured too.
 
-    `target`, `prediction` and `probability` name columns where they are not `label`, `prediction` and
-    `probability_<class>`; `analysis` is Clarify's analysis_config.json.
+    `left_out` says what the data did not allow. `target`, `prediction` and `probability` name columns where they are
+    not `label`, `prediction` and `probability_<class>`; `analysis` is Clarify's analysis_config.json.
     """
     measurement = Measurement(target, problem_type, prediction, probability, positive_class, analysis)
     chunks = _chunks(request)

@@ -11,6 +11,8 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from enum import StrEnum
 from typing import Any, TypeVar
 
+import msgspec
+
 from vedette.chassis.auth import Action
 from vedette.chassis.rpc import Rpc, RpcService
 from vedette.core.errors import InvalidArgument, TooLarge
@@ -57,7 +59,8 @@ class MonitorCalls:
             chunks=_chunks(requests),
             measurement=measurement,
         )
-        return pb.CreateBaselineResponse(baseline=to_message(made, pb.Baseline()))
+        kept = msgspec.to_builtins(made)
+        return pb.CreateBaselineResponse(left_out=kept.pop("left_out"), baseline=to_message(kept, pb.Baseline()))
 
     async def create_monitor(self, request: pb.CreateMonitorRequest, _: Any) -> pb.CreateMonitorResponse:
         """Begin to watch."""

@@ -72,6 +72,8 @@ class BuiltBaseline:
     files: dict[str, bytes]
     rows: int
     columns: int
+    mixed: tuple[str, ...] = ()
+    """Of columns that are numbers for the model: how many rows hold text, in sentences."""
 
 
 class Folding(Protocol):
@@ -113,7 +115,7 @@ def build(
         CONSTRAINTS_FILE: constraints_file(suggest(profile, without=expected.labels)),
         PROFILE_FILE: profile.to_bytes(),
     }
-    return BuiltBaseline(files, profile.rows, len(profile.columns))
+    return BuiltBaseline(files, profile.rows, len(profile.columns), _mixed(profile))
 
 
 def expected_columns(signature: Signature, seen: Sequence[str] = (), *, target: str = "") -> ExpectedColumns:
@@ -202,10 +204,22 @@ def _and_more(names: Sequence[str]) -> str:
 
 
 def _check_numbers(profile: Profile) -> None:
-    """Refuse a numeric column that holds nothing but texts: it is another column, or in another coding."""
+    """Refuse a numeric column that holds mostly texts: it is another column, or in another coding."""
     for name, column in profile.columns.items():
-        if column.kind == "numeric" and column.present and column.types["String"] == column.present:
-            raise InvalidArgument(f"column {name[:80]!r} is a number for the model and holds only text")
+        texts = column.types["String"]
+        if column.kind == "numeric" and texts and 2 * texts >= column.present:
+            said = "only text" if texts == column.present else f"text in {texts} of {column.present} rows"
+            raise InvalidArgument(f"column {name[:80]!r} is a number for the model and holds {said}")
+
+
+def _mixed(profile: Profile) -> tuple[str, ...]:
+    """What is to be said of numeric columns with some texts, which have no place in its distribution."""
+    texts = {n: c.types["String"] for n, c in profile.columns.items() if c.kind == "numeric" and c.types["String"]}
+    told = [
+        f"column {name[:80]!r} is a number for the model and holds text in {count} of {profile.rows} rows"
+        for name, count in list(texts.items())[:MAX_NAMED]
+    ]
+    return (*told, *([f"and so do {len(texts) - MAX_NAMED} columns more"] if len(texts) > MAX_NAMED else []))
 
 
 def _folded(

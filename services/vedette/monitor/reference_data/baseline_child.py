@@ -48,8 +48,8 @@ class Result(msgspec.Struct):
     columns: int = 0
     asks_model: bool = False
     """Nothing was built: it takes the model, for predictions that the data does not hold or for attributions."""
-    left_out: str = ""
-    """Why the labelled rows were not measured, where nobody demanded it."""
+    left_out: list[str] = []
+    """What the data did not allow, where nobody demanded it."""
     code: str = ""
     message: str = ""
 
@@ -76,27 +76,30 @@ def main(folder: Path) -> int:
 def _built(data: Dataset, job: Job, folder: Path) -> Result:
     """Build, measure, and leave the files in the folder."""
     target = job.measurement.label()
-    features = tuple(expected_columns(job.signature, data.columns, target=target).features)
+    expected = expected_columns(job.signature, data.columns, target=target)
+    job.measurement.check(job.signature, data.columns, tuple(expected.outputs))
+    features = tuple(expected.features)
     rows = DrawnRows(job.measurement.wants(job.signature, data.columns, features))
     built = build(data, job.signature, target=target, beside=rows)
     files, left_out = _measured(rows.columns(), job, features)
     folder.mkdir()
     for name, content in (built.files | files).items():
         (folder / name).write_bytes(content)
-    return Result(built.rows, built.columns, left_out=left_out)
+    return Result(built.rows, built.columns, left_out=[*built.mixed, *left_out])
 
 
-def _measured(columns: Columns, job: Job, features: tuple[str, ...]) -> tuple[dict[str, bytes], str]:
-    """The documents of the labelled rows; or none and why, where nobody demanded them."""
+def _measured(columns: Columns, job: Job, features: tuple[str, ...]) -> tuple[dict[str, bytes], list[str]]:
+    """The documents of the labelled rows, and what could not be measured on them where nobody demanded it."""
     if not columns and not job.measurement.demanded:
-        return {}, ""
+        return {}, []
     model = Predictor(Path(job.model), job.signature, LIMITS) if job.model else None
     try:
-        return LabelledRows(columns, job.signature, features, model).measured(job.measurement), ""
+        rows = LabelledRows(columns, job.signature, features, model)
+        return rows.measured(job.measurement), rows.unusable(job.measurement)
     except VedetteError as error:
         if job.measurement.demanded:
             raise
-        return {}, error.message
+        return {}, [f"the model's quality was not measured: {error.message}"]
     finally:
         if model is not None:
             model.close()

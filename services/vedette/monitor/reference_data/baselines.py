@@ -12,13 +12,14 @@ import shutil
 import signal
 from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from dataclasses import fields
 from pathlib import Path
 
 import msgspec
 
 from vedette.core.errors import Internal, InvalidArgument, Overloaded, error_from_code
 from vedette.core.models import ModelVersion, Signature, check_name
-from vedette.entities.monitors import Baseline
+from vedette.entities.monitors import CreatedBaseline
 from vedette.monitor.children import run_child
 from vedette.monitor.reference_data.baseline import expected_columns
 from vedette.monitor.reference_data.baseline_child import Job, Result
@@ -80,8 +81,10 @@ class Baselines:
         format: str,
         chunks: AsyncIterable[bytes],
         measurement: Measurement | None = None,
-    ) -> Baseline:
+    ) -> CreatedBaseline:
         """Compute the version's baseline of this name from the data, in place of one that was there.
+
+        What the data did not allow, and nobody demanded, is told in `left_out`.
 
         Raises:
             NotFound: there is no such version.
@@ -97,7 +100,10 @@ class Baselines:
         of = await self._registry.version(model, version)
         async with self._place(), spooled(chunks, self._folder, max_bytes=self._max_bytes) as path, self._turn:
             files, result = await self._built(path.parent, format, of, measurement or Measurement())
-        return await self._registry.put_baseline(model, version, name, files, rows=result.rows, columns=result.columns)
+        rows, columns = result.rows, result.columns
+        kept = await self._registry.put_baseline(model, version, name, files, rows=rows, columns=columns)
+        whole = {field.name: getattr(kept, field.name) for field in fields(kept)}
+        return CreatedBaseline(**whole, left_out=tuple(result.left_out))
 
     @asynccontextmanager
     async def _place(self) -> AsyncIterator[None]:
@@ -121,8 +127,8 @@ class Baselines:
             job.model = str(place.absolute()) if place is not None else ""
             result = await self._done(folder, job)
         if result.left_out:
-            told = {"model": of.model, "version": of.version, "reason": result.left_out}
-            log.warning("the labelled rows of a baseline were not measured", extra=told)
+            told = {"model": of.model, "version": of.version, "reason": "; ".join(result.left_out)}
+            log.warning("not everything of a baseline could be measured", extra=told)
         return await asyncio.to_thread(_files, folder / "files"), result
 
     async def _done(self, folder: Path, job: Job) -> Result:

@@ -7,6 +7,7 @@ Rule: rows come in drawn, the model is asked for a bounded number of them, and r
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -22,7 +23,15 @@ from vedette.monitor.quality.attribution import Attributions, Explainer, explana
 from vedette.monitor.quality.bias import Answers, answers_of, table_of
 from vedette.monitor.quality.bias_documents import ANALYSIS_DOCUMENT, FacetBias, analysis_document
 from vedette.monitor.quality.facets import Facet, expanded, facets_of
-from vedette.monitor.quality.outcomes import PREDICTION, NotComparable, Outcomes, Predict, Roles, column_of
+from vedette.monitor.quality.outcomes import (
+    PREDICTION,
+    NotComparable,
+    Outcomes,
+    Predict,
+    Roles,
+    column_of,
+    unusable,
+)
 from vedette.monitor.quality.performance import Reading, reading_of
 from vedette.monitor.quality.quality_documents import (
     CONSTRAINTS_DOCUMENT,
@@ -102,6 +111,25 @@ class Measurement:
             positive_class=self.positive_class,
         )
 
+    def check(self, signature: Signature, columns: Sequence[str], answers: Sequence[str]) -> None:
+        """Refuse names that are no columns of the data, and a problem that is none of the model's.
+
+        Args:
+            answers: columns that the model gives where the data lacks them.
+
+        Raises:
+            InvalidArgument: naming the option.
+        """
+        wanted = (("target", self.label(), ()), ("prediction", self.prediction, answers))
+        for option, name, others in (*wanted, ("probability", self.probability, answers)):
+            if name and name not in columns and name not in others:
+                near = difflib.get_close_matches(name[:200], list(columns)[:1000], n=1)
+                hint = f" (is it {near[0][:80]!r}?)" if near else ""
+                raise InvalidArgument(f"{option}: the data has no column {name[:80]!r}{hint}")
+        if self.problem_type == "Regression" and signature.label_names:
+            named = ", ".join(signature.label_names[:8])
+            raise InvalidArgument(f"problem_type is Regression, but the model has the classes {named}")
+
     def label_in(self, signature: Signature, columns: Sequence[str]) -> str:
         """The column of labels among these; empty: there is none."""
         return label_column(self.roles(), signature, dict.fromkeys(columns, np.zeros(0)))
@@ -155,6 +183,12 @@ class LabelledRows:
             documents[ANALYSIS_DOCUMENT] = analysis
         return {name: msgspec.json.format(msgspec.json.encode(each), indent=2) for name, each in documents.items()}
 
+    def unusable(self, measurement: Measurement) -> list[str]:
+        """What is to be said of labels that are no class of the model."""
+        label = measurement.label_in(self.signature, list(self.columns))
+        count = unusable(Outcomes.of(self.columns, label=label), self.signature) if label else 0
+        return [f"{count} rows were not measured: their {label[:80]!r} is no class of the model"] if count else []
+
     def _outcomes(self, measurement: Measurement) -> Outcomes:
         """The rows with labels and predictions, the data's own or the model's."""
         roles = measurement.roles()
@@ -163,6 +197,12 @@ class LabelledRows:
             named = roles.ground_truth_attribute or self.signature.target or "label"
             raise NotComparable(f"the data has no column {named[:80]!r} with labels")
         found = Outcomes.of(self.columns, label=label)
+        if not found.labelled:
+            raise NotComparable(f"the column {label[:80]!r} is empty")
+        if unusable(found, self.signature) == found.labelled and measurement.problem_type != "Regression":
+            raise NotComparable(
+                f"no {label[:80]!r} is a class of the model, {', '.join(self.signature.label_names[:8])}"
+            )
         if predicted(found, roles):
             return found
         if self.predict is None:

@@ -12,7 +12,7 @@ from urllib.parse import quote
 
 from vedette.core.errors import InvalidArgument
 from vedette.core.models import check_name
-from vedette.entities.monitors import CONSTRAINTS_FILE, STATISTICS_FILE, Baseline
+from vedette.entities.monitors import CONSTRAINTS_FILE, STATISTICS_FILE, Baseline, CreatedBaseline
 from vedette.sdk.aio.connection import AsyncConnection, Call
 from vedette.sdk.aio.exchange import change, fetch
 from vedette.sdk.aio.pages import walk
@@ -48,8 +48,10 @@ class AsyncBaselines:
         probability: str = "",
         positive_class: str = "",
         analysis: Mapping[str, Any] | None = None,
-    ) -> Baseline:
+    ) -> CreatedBaseline:
         """Compute statistics, constraints and profile of `data` and keep them as the version's baseline.
+
+        `left_out` of the answer says what the data did not allow, where nothing demanded it.
 
         Where a column holds labels, what the model achieves on them is kept too. `target`, `prediction` and
         `probability` (of the positive class) name columns that are not called `label` (or as the model says),
@@ -80,7 +82,7 @@ class AsyncBaselines:
         headers = {"content-type": "application/octet-stream", "content-length": str(source.size)}
         stream = _stream(source, progress)
         call = Call("POST", "/v1/baselines", query, headers, stream=stream, again=True, timeout_s=COMPUTE_TIMEOUT_S)
-        return read(Baseline, (await self._monitor.send(call)).body)
+        return read(CreatedBaseline, (await self._monitor.send(call)).body)
 
     def list(self, model: str, version: int) -> AsyncIterator[Baseline]:
         """The version's baselines by name."""

@@ -13,7 +13,7 @@ from urllib.parse import quote
 
 from vedette.core.errors import InvalidArgument
 from vedette.core.models import check_name
-from vedette.entities.monitors import CONSTRAINTS_FILE, STATISTICS_FILE, Baseline
+from vedette.entities.monitors import CONSTRAINTS_FILE, STATISTICS_FILE, Baseline, CreatedBaseline
 from vedette.sdk.datasets import Dataset, dataset_of
 from vedette.sdk.documents import encode, plain, read
 from vedette.sdk.sync.connection import Call, Connection
@@ -49,8 +49,10 @@ class Baselines:
         probability: str = "",
         positive_class: str = "",
         analysis: Mapping[str, Any] | None = None,
-    ) -> Baseline:
+    ) -> CreatedBaseline:
         """Compute statistics, constraints and profile of `data` and keep them as the version's baseline.
+
+        `left_out` of the answer says what the data did not allow, where nothing demanded it.
 
         Where a column holds labels, what the model achieves on them is kept too. `target`, `prediction` and
         `probability` (of the positive class) name columns that are not called `label` (or as the model says),
@@ -81,7 +83,7 @@ class Baselines:
         headers = {"content-type": "application/octet-stream", "content-length": str(source.size)}
         stream = _stream(source, progress)
         call = Call("POST", "/v1/baselines", query, headers, stream=stream, again=True, timeout_s=COMPUTE_TIMEOUT_S)
-        return read(Baseline, (self._monitor.send(call)).body)
+        return read(CreatedBaseline, (self._monitor.send(call)).body)
 
     def list(self, model: str, version: int) -> Iterator[Baseline]:
         """The version's baselines by name."""

@@ -328,10 +328,12 @@ class CreateBaselineRequest(_message.Message):
     def __init__(self, start: _Optional[_Union[BaselineStart, _Mapping]] = ..., chunk: _Optional[bytes] = ...) -> None: ...
 
 class CreateBaselineResponse(_message.Message):
-    __slots__ = ("baseline",)
+    __slots__ = ("baseline", "left_out")
     BASELINE_FIELD_NUMBER: _ClassVar[int]
+    LEFT_OUT_FIELD_NUMBER: _ClassVar[int]
     baseline: Baseline
-    def __init__(self, baseline: _Optional[_Union[Baseline, _Mapping]] = ...) -> None: ...
+    left_out: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, baseline: _Optional[_Union[Baseline, _Mapping]] = ..., left_out: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class CreateMonitorRequest(_message.Message):
     __slots__ = ("monitor",)
