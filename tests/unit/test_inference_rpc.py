@@ -192,6 +192,24 @@ async def test_the_callers_deadline_reaches_the_data_plane(transport: Transport)
     assert free.deadline is None
 
 
+async def test_the_inference_id_and_the_target_variant_come_as_metadata(transport: Transport) -> None:
+    """As in the headers of HTTP, for requests of a known form too; a stream's requests are not all given one id."""
+    plane = EchoPlane()
+    headers = (("x-amzn-sagemaker-inference-id", "order-1"), ("x-amzn-sagemaker-target-variant", "canary"))
+    async with serving(transport, plane) as channel:
+        for _ in range(3):
+            await method(channel, "ModelInfer")(request(), metadata=headers)
+        await method(channel, "ModelInfer")(request())
+        call = channel.stream_stream(
+            "/inference.GRPCInferenceService/ModelStreamInfer",
+            pb.ModelInferRequest.SerializeToString,
+            pb.ModelStreamInferResponse.FromString,
+        )(iter([request()]), metadata=headers)
+        assert [answer.error_message async for answer in call] == [""]
+    told = [(asked.inference_id, asked.target_variant) for asked in plane.requests]
+    assert told == [("order-1", "canary")] * 3 + [("", ""), ("", "canary")]
+
+
 async def test_a_cancelled_call_cancels_its_inference(transport: Transport) -> None:
     """A caller who goes away stops the work."""
     plane = EchoPlane()

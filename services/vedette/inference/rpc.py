@@ -33,6 +33,7 @@ from vedette.proto.inference.v1 import inference_pb2 as pb
 Context = grpc.aio.ServicerContext[Any, Any]
 
 _GRPC = "application/grpc"
+_INFERENCE_ID, _TARGET_VARIANT = "x-amzn-sagemaker-inference-id", "x-amzn-sagemaker-target-variant"
 SERVICE = "inference.GRPCInferenceService"
 """The name on the wire; the messages' own package is another (see the proto)."""
 
@@ -85,6 +86,18 @@ def _refusal(what: str) -> Callable[..., Any]:
         raise Unimplemented(f"vedette does not support {what}; see the limits in the README")
 
     return refuse
+
+
+def _note_headers(inference: InferRequest, context: Context, *, alone: bool) -> None:
+    """The inference id and the target variant, in metadata as they are in the headers of HTTP.
+
+    `alone`: the call is one request. A stream's metadata would give one id to all of its requests, so it gives none.
+    """
+    for key, value in context.invocation_metadata() or ():
+        if key == _TARGET_VARIANT:
+            inference.target_variant = str(value)
+        elif alone and key == _INFERENCE_ID:
+            inference.inference_id = str(value)
 
 
 async def _written(_request: InferRequest, response: InferResponse) -> bytes:
@@ -148,18 +161,26 @@ class InferenceCalls:
             inference = request
             inference.deadline = deadline
         else:
-            inference = await self._decoded(request, deadline, received)
+            inference = await self._decoded(request, deadline, received, context, alone=encode is _written)
         inference.content_type = _GRPC
+        _note_headers(inference, context, alone=encode is _written)
         return await self._plane.infer(inference, encode, protocol="grpc", received=received)
 
     async def _decoded(
-        self, request: pb.ModelInferRequest, deadline: float | None, received: float
-    ) -> InferRequest:  # fmt: skip
+        self,
+        request: pb.ModelInferRequest,
+        deadline: float | None,
+        received: float,
+        context: Context,
+        *,
+        alone: bool,
+    ) -> InferRequest:
         """The inference in a message; one that cannot be read is captured as such and raises what is wrong."""
         try:
             return decode_request(request, deadline)
         except VedetteError as error:
             unread = InferRequest(request.model_name, [], request.model_version, deadline=deadline, content_type=_GRPC)
+            _note_headers(unread, context, alone=alone)
             await self._plane.unread(unread, error, received=received)
             raise
 
