@@ -97,6 +97,8 @@ async def ahead(sent: list[Sent], cuts: list[tuple[int, int]], *, reads: bool) -
     for size, turns in [*cuts, (len(raw), 0)]:
         piece = raw[position : position + size]
         position += len(piece)
+        if not wire.reading and not reads:  # it reads when it cannot send
+            wire.read_all()
         if piece:
             await wire.send(piece, turns=turns)
     wire.read_all()
