@@ -127,3 +127,26 @@ async def test_concurrent_uploads_do_not_mix(address: Address) -> None:
     """Twenty uploads at once each get their own count."""
     answers = await asyncio.gather(*(ask(address, put(b"x" * (1000 + number))) for number in range(20)))
     assert [answer.document["bytes"] for answer in answers] == [1000 + number for number in range(20)]
+
+
+@pytest.mark.parametrize("how", ["returns", "is cut off"])
+async def test_an_answer_in_parts_that_was_not_finished_does_not_look_whole(how: str) -> None:
+    """Whether the application returned in the middle, or its request's body was late and it was ended."""
+
+    async def half(scope: Any, receive: Any, send: Any) -> None:
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.body", "body": b"half", "more_body": True})
+        while how != "returns":
+            await receive()
+
+    bridge = AsgiBridge(half, uploads=(), max_request_bytes=LIMIT)
+    async with serving((), asgi=bridge, receive_timeout_s=0.1) as (address, _):
+        reader, writer = await asyncio.open_connection(*address)
+        writer.write(b"POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 5\r\n\r\n12")
+        got = b""
+        with contextlib.suppress(ConnectionError):
+            async with asyncio.timeout(10):
+                while part := await reader.read(1000):
+                    got += part
+        assert not got.endswith(b"0\r\n\r\n")
+        writer.close()

@@ -43,6 +43,7 @@ class AsgiBridge:
             await self._app(_asgi_scope(scope, protocol), exchange.receive, exchange.send)
         except asyncio.CancelledError:
             if not flight.expired or exchange.started:
+                exchange.cut_off()
                 raise
             if flight.task is not None:
                 flight.task.uncancel()
@@ -71,6 +72,7 @@ class _Exchange:
         self._headers: list[tuple[str, str]] = []
         self._stream: Any = None
         self._held: HttpResponse | None = None
+        self._complete = False
         self.broken: VedetteError | None = None
         """Why the body could not be read: outweighs what the application makes of it."""
         self.started = False
@@ -135,6 +137,7 @@ class _Exchange:
                 await self._stream.send_bytes(bytes(body))
             except Exception as error:
                 raise OSError("the client is gone") from error
+        self._complete = not more
 
     def answer(self, response: HttpResponse) -> None:
         """Our own answer, if the application has not begun one."""
@@ -149,13 +152,19 @@ class _Exchange:
             self.answer(render_problem(self.broken))
         elif self._held is not None and not self.started:
             self._whole(self._held)
+        elif not self._complete:  # it returned in the middle of its answer
+            self.cut_off()
+
+    def cut_off(self) -> None:
+        """What has gone out of an answer in parts must not pass for the whole."""
+        if self._stream is not None:
+            self._stream.broken = True
 
     def failed(self, error: Exception) -> None:
         """The application raised what nobody foresaw. After the answer has begun only the log can tell."""
-        if self._stream is not None:  # what has gone out must not pass for the whole
-            self._stream.broken = True
-            if isinstance(error, OSError):
-                return
+        self.cut_off()
+        if self._stream is not None and isinstance(error, OSError):
+            return
         request_id = dict(self._extra).get("x-request-id", "")
         self.answer(render_problem(log_unexpected(error, request_id)))
 

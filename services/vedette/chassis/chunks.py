@@ -14,7 +14,8 @@ _FREE_CHUNKS = 4096
 _MIN_MEAN_CHUNK = 64
 """Past the free ones, chunks of less than this on average are an attack: each costs about 2 us."""
 _MAX_SIZE_LINE = 256
-_SIZE = re.compile(rb"([0-9A-Fa-f]{1,15})[ \t]*(?:;[^\x00-\x08\x0a-\x1f\x7f]*)?")
+_SIZE = re.compile(rb"([0-9A-Fa-f]{1,15})(?:;[^\x00-\x08\x0a-\x1f\x7f]*)?")
+"""No blanks behind the size: of llhttp and h11 each takes some that the other refuses."""
 
 
 class ChunkDecoder:

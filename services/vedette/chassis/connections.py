@@ -10,6 +10,8 @@ A request and its answer are `exchanges`.
 from __future__ import annotations
 
 import asyncio
+import contextvars
+import logging
 import re
 import time
 from collections.abc import Awaitable, Callable
@@ -19,12 +21,14 @@ from vedette.chassis.eager import start_eagerly
 from vedette.chassis.exchanges import HIGH_WATER, STATUS_LINES, Exchange
 from vedette.chassis.heads import MAX_HEAD_BYTES, Heads, RefusedHead
 
+log = logging.getLogger(__name__)
 POLL_S = 0.0001
 _MISSES = 2
 """Looked in vain so often, one answer in `_TRY_AFTER` is followed by a look."""
 _TRY_AFTER = 32
 _LINGER_S = 1.0
 _LINGER_BYTES = 4 * 1024 * 1024
+_CR = 13
 _FOREIGN = re.compile(rb"[\r\n]*+[^\r\n!-~]")
 """TLS, or nonsense: a request begins with a printable character."""
 
@@ -64,8 +68,12 @@ class Outbox:
         """Write now."""
         waiting, self._waiting = self._waiting, []
         for transport, data in waiting:
-            if not transport.is_closing():
-                transport.write(data)
+            try:
+                if not transport.is_closing():
+                    transport.write(data)
+            except Exception as error:  # noqa: BLE001 - the others' answers do not depend on it
+                log.warning("cannot answer a client", extra={"reason": str(error)})
+                transport.abort()
         if len(waiting) == 1:
             self._look()
 
@@ -111,8 +119,8 @@ class Server(Protocol):
 class Connection(asyncio.Protocol):
     """One client. `exchange` is its request in work; `quiet_since` is the sweep's."""
 
-    __slots__ = ("_ahead", "_ends", "_lingered", "_paused", "client", "exchange", "local", "quiet_since", "server",
-                 "stuck_at", "transport", "writable")  # fmt: skip
+    __slots__ = ("_ahead", "_ends", "_lingered", "_paused", "client", "ended", "exchange", "local", "quiet_since",
+                 "server", "stuck_at", "transport", "writable")  # fmt: skip
 
     transport: asyncio.Transport
 
@@ -124,6 +132,8 @@ class Connection(asyncio.Protocol):
         self.writable: asyncio.Future[None] | None = None
         """Set while the client reads slower than we write."""
         self.client = self.local = ""
+        self.ended = False
+        """The client sends no more."""
         self._ahead = bytearray()
         """What came before its time: an unfinished head, or requests behind the one in work."""
         self._ends = False
@@ -148,13 +158,21 @@ class Connection(asyncio.Protocol):
             self._later(data)
             return
         end = data.find(b"\r\n\r\n") + 4
-        if end < 4:
+        if end < 4 or data[0] == _CR:
             self._later(data)
             return
         self._begin(data[:end], data[end:])
 
     def eof_received(self) -> bool:
-        """The client sends no more: it is taken to have left, as most have that do so."""
+        """The client sends no more. Most have left, some wait: what came whole is answered, unless it takes so long
+        that somebody asks whether the client is still there."""
+        self.ended = True
+        self.server.outbox.flush()
+        if self.exchange is None:
+            return bool(self._ahead) and not self._ends and self._waits()
+        if self.exchange.whole:
+            self.exchange.unwatch()
+            return True
         return False
 
     def connection_lost(self, error: Exception | None) -> None:
@@ -176,11 +194,10 @@ class Connection(asyncio.Protocol):
             self.writable.set_result(None)
         self.writable, self.stuck_at = None, -1
         self.resume()
-        if self._ahead and self.exchange is None:
-            self._next()
+        self._soon()
 
     def _begin(self, raw: bytes, rest: bytes) -> None:
-        """One whole head, and what came behind it."""
+        """One whole head, and what came behind it; or `rest` is empty, and that is in `_ahead`."""
         self.quiet_since = 0.0
         try:
             head = self.server.heads.read(raw)
@@ -188,10 +205,17 @@ class Connection(asyncio.Protocol):
             self.refuse(refusal.status)
             return
         exchange = self.exchange = Exchange(self, head)
+        if head.length and self._ahead:
+            size = head.length if head.length > 0 else len(self._ahead)
+            rest = bytes(self._ahead[:size])
+            del self._ahead[:size]
         if rest or head.length:
             rest = exchange.feed(rest)
             if rest:
                 self._ahead += rest
+        if self.ended and not exchange.whole:
+            self.transport.close()
+            return
         start_eagerly(self.server.loop, exchange.run())
 
     def _later(self, data: bytes) -> None:
@@ -200,37 +224,43 @@ class Connection(asyncio.Protocol):
             self._linger(len(data))
             return
         self._ahead += data
-        if self.exchange is not None or self.writable is not None:
-            if len(self._ahead) > HIGH_WATER:
-                self._pause()
-            return
-        start = max(0, len(self._ahead) - len(data) - 3)
-        if self._ahead.find(b"\r\n\r\n", start) >= 0:
+        if self.exchange is None and self.writable is None:
+            self._look(len(data))
+        if len(self._ahead) > HIGH_WATER and not self._ends:
+            self._pause()
+
+    def _look(self, came: int) -> None:
+        """Begin a request if its head is whole now; `came`: so many bytes at the end are new."""
+        start = max(0, len(self._ahead) - came - 3)
+        if self._ahead.find(b"\r\n\r\n", start) >= 0 or len(self._ahead) > MAX_HEAD_BYTES:
             self._next()
-        elif len(self._ahead) > MAX_HEAD_BYTES:
-            self.refuse(431)
         elif start == 0 and _FOREIGN.match(self._ahead):
             self.refuse(400)
 
     def _next(self) -> None:
-        """The next request of those that wait, if its head is whole."""
-        waiting = bytes(self._ahead.lstrip(b"\r\n"))  # an empty line before a request is allowed
-        end = waiting.find(b"\r\n\r\n") + 4
-        if end < 4:
-            self._ahead = bytearray(waiting)
-            return
-        if end > MAX_HEAD_BYTES:
+        """The next request of those that wait, if its head is whole. Costs what it takes, not what waits."""
+        ahead = self._ahead
+        while ahead and ahead[0] in b"\r\n":  # an empty line before a request is allowed
+            del ahead[: max(1, len(ahead) - len(ahead.lstrip(b"\r\n")))]
+        end = ahead.find(b"\r\n\r\n") + 4
+        if end >= 4:
+            raw = bytes(ahead[:end])
+            del ahead[:end]
+            self._begin(raw, b"")
+        elif len(ahead) > MAX_HEAD_BYTES:
             self.refuse(431)
-            return
-        self._ahead = bytearray()
-        self._begin(waiting[:end], waiting[end:])
+        elif self.ended:
+            self.transport.close()
+
+    def _waits(self) -> bool:
+        """Whether the head of a request waits."""
+        return self._ahead.find(b"\r\n\r\n") >= 0
 
     def refuse(self, status: int) -> None:
         """Answer what is no request, and end."""
-        self._ends = True
         lines = f"{STATUS_LINES[status]}{self.server.date}connection: close\r\ncontent-length: 0\r\n\r\n"
         self.send(lines.encode())
-        self.transport.close()
+        self._end(whole=False)
 
     def send(self, data: bytes) -> None:
         """Write to the client now, after what it is still to get; dropped when it is gone."""
@@ -243,26 +273,36 @@ class Connection(asyncio.Protocol):
         if self.exchange is not exchange:
             return
         self.exchange = None
-        if ends or self.server.stopping:
+        exchange.unwatch()
+        if ends or self.server.stopping or (self.ended and not self._ahead):
             self._end(whole=exchange.whole)
             return
         if self._paused:
             self.resume()
+        self._soon()
+
+    def _soon(self) -> None:
+        """Take the next request of those that wait in a turn of its own: others have theirs in between, and it does
+        not begin inside this one's task or context, whose ids would be its own."""
         if self._ahead and self.writable is None:
-            self.server.loop.call_soon(self._continue)
+            self.server.loop.call_soon(self._continue, context=contextvars.Context())
 
     def _continue(self) -> None:
-        if self.exchange is None and self._ahead and self.writable is None and not self.transport.is_closing():
+        """Take the next request of those that wait, if it is time for it."""
+        idle = self.exchange is None and self.writable is None and not self._ends
+        if idle and self._ahead and not self.transport.is_closing():
             self._next()
 
     def _end(self, *, whole: bool) -> None:
         """Close; with a body still on its way, only after a moment: a reset would take the answer with it."""
         self._ends, self._lingered = True, 0
+        self._ahead.clear()
         self.server.outbox.flush()
         self.resume()
-        if whole:
+        if whole or self.ended:
             self.transport.close()
-        else:
+        elif not self.transport.is_closing():
+            self.transport.write_eof()  # the client need not wait for us to stop listening
             self.server.loop.call_later(_LINGER_S, self.transport.close)
 
     def _linger(self, size: int) -> None:
@@ -276,8 +316,10 @@ class Connection(asyncio.Protocol):
             self.transport.pause_reading()
 
     def resume(self) -> None:
-        """Read from the client again, unless it does not read from us."""
-        if self._paused and self.writable is None and not self.transport.is_closing():
+        """Read from the client again, unless it does not read from us, enough waits already, or there is no more."""
+        if self._paused and self.writable is None and len(self._ahead) <= HIGH_WATER:
+            if self.ended or self.transport.is_closing():
+                return
             self._paused = False
             self.transport.resume_reading()
 

@@ -16,7 +16,7 @@ _T = TypeVar("_T")
 
 
 class _Catch:
-    """Stands in for a loop's `call_soon` while a task is made."""
+    """Stands in for a loop's `call_soon` while a task is made. One for each: loops of other threads make tasks, too."""
 
     __slots__ = ("context", "step")
 
@@ -28,18 +28,15 @@ class _Catch:
         self.step, self.context = step, context
 
 
-_catch = _Catch()
-
-
 def start_eagerly(loop: asyncio.AbstractEventLoop, work: Coroutine[Any, Any, _T]) -> asyncio.Task[_T]:
     """A task of `loop`, whose first step has been run. Call it on the loop, outside of any task."""
     instance: Any = loop
-    instance.call_soon = _catch
+    catch = instance.call_soon = _Catch()
     try:
         task = asyncio.Task(work, loop=loop)
     finally:
         del instance.call_soon
-    step, context = _catch.step, _catch.context
+    step, context = catch.step, catch.context
     assert step is not None and context is not None  # noqa: S101, PT018 - a task always asks for its first step
     context.run(step)
     return task

@@ -79,10 +79,10 @@ class Exchange:
             raise
         except Exception as error:  # noqa: BLE001 - the front answers what it foresees
             log_unexpected(error, "")
-            if self._status == 0:
-                self.response_empty(500, [("connection", "close")])
         if self._stream is not None:
             await self._stream.finish()
+        elif self._status == 0 and self.connection.ended:  # given up, because the client has shut its side
+            self.connection.transport.abort()
         elif self._status == 0:
             self.response_empty(500, [("connection", "close")])
         self.connection.answered(self, ends=True)  # nothing to do where the answer was the end
@@ -118,6 +118,8 @@ class Exchange:
     def _unchunked(self, data: bytes) -> tuple[bytes, bytes]:
         decoder = self._decoder
         assert decoder is not None  # noqa: S101 - the length is unknown only with one
+        if self._error is not None:
+            return b"", b""
         try:
             data = decoder.feed(data)
         except VedetteError as error:
@@ -129,9 +131,14 @@ class Exchange:
     def abandon(self) -> None:
         """The connection is gone."""
         self.gone = True
-        for waiter in (self._more, self._wanted):
-            if waiter is not None and not waiter.done():
-                waiter.set_result(None)
+        if self._more is not None and not self._more.done():
+            self._more.set_result(None)
+        self.unwatch()
+
+    def unwatch(self) -> None:
+        """Nothing more is to be heard from the client: who waits for that need not wait on."""
+        if self._wanted is not None and not self._wanted.done():
+            self._wanted.set_result(None)
 
     async def __call__(self) -> bytes:
         """The whole body. Raises InvalidArgument when it is broken or the client left half-way."""
@@ -178,17 +185,23 @@ class Exchange:
         await self._more
 
     async def client_disconnect(self) -> None:
-        """Return when the client is gone."""
-        if not self.gone:
-            self._wanted = self.connection.server.loop.create_future()
-            await self._wanted
+        """Return when the client is gone, has shut its sending side, or has its answer."""
+        connection = self.connection
+        if self.gone or connection.ended or connection.exchange is not self:
+            return
+        if self._wanted is None:
+            self._wanted = connection.server.loop.create_future()
+        await asyncio.shield(self._wanted)  # others may wait for it, too
 
     def response_bytes(self, status: int, headers: FieldLines, body: bytes) -> None:
-        """Answer with a whole body."""
+        """Answer with a whole body, whose length is told from it."""
         if self._status:
             return
+        if status in _BODILESS:
+            self.response_empty(status, headers)
+            return
         lines, ends = self._begin(status, headers)
-        shown = b"" if self.head.method == "HEAD" or status in _BODILESS else body
+        shown = b"" if self.head.method == "HEAD" else body
         connection = self.connection
         connection.server.outbox.put(
             connection.transport, b"%bcontent-length: %d\r\n\r\n%b" % (lines, len(body), shown)
@@ -196,22 +209,26 @@ class Exchange:
         self._end(ends=ends)
 
     def response_empty(self, status: int, headers: FieldLines) -> None:
-        """Answer without a body; a `content-length` among the headers is what GET would have had."""
+        """Answer without a body; a `content-length` among the headers is what GET would have had, and for HEAD only."""
         if self._status:
             return
+        told = any(name == "content-length" for name, _ in headers)
+        if told and self.head.method != "HEAD" and status != HTTPStatus.NOT_MODIFIED:
+            headers, told = [(name, value) for name, value in headers if name != "content-length"], False
         lines, ends = self._begin(status, headers)
-        told = status in _BODILESS or any(name == "content-length" for name, _ in headers)
+        told = told or status in _BODILESS
         self.connection.send(lines + (b"\r\n" if told else b"content-length: 0\r\n\r\n"))
         self._end(ends=ends)
 
     def response_stream(self, status: int, headers: FieldLines) -> Stream:
-        """Begin an answer in parts; it ends with the application's call."""
-        lines, ends = self._begin(status, headers)
+        """Begin an answer in parts; it ends with the application's call. Raises RuntimeError after another answer."""
+        if self._status:
+            raise RuntimeError("the request is answered already")
         told = next((int(value) for name, value in headers if name == "content-length"), None)
         bodiless = self.head.method == "HEAD" or status in _BODILESS
         chunked = told is None and not bodiless and self.head.http_version == "1.1"
+        lines, ends = self._begin(status, headers, bounded=told is not None or chunked or bodiless)
         self.connection.send(lines + (b"transfer-encoding: chunked\r\n\r\n" if chunked else b"\r\n"))
-        ends = ends or (told is None and not chunked and not bodiless)
         self._stream = Stream(self, chunked=chunked, bodiless=bodiless, told=told, ends=ends)
         return self._stream
 
@@ -221,16 +238,21 @@ class Exchange:
             headers = [*headers, ("content-length", str(Path(file).stat().st_size))]
         self.response_stream(status, headers).file = file
 
-    def _begin(self, status: int, headers: FieldLines) -> tuple[bytes, bool]:
-        """The status line and the headers, and whether the connection ends with this answer."""
+    def _begin(self, status: int, headers: FieldLines, *, bounded: bool = True) -> tuple[bytes, bool]:
+        """The status line and the headers, and whether the connection ends with this answer: it does when nothing
+        else bounds it."""
         self._status = status
         fields = "".join([f"{name}: {value}\r\n" for name, value in headers])
         if fields.count("\n") != len(headers) or fields.count("\r") != len(headers) or "\0" in fields:
             fields = "".join([f"{name}: {value}\r\n" for name, value in headers if _one_line(name, value)])
         ends = "connection: close\r\n" in fields
-        if not ends and (not self.head.keep_alive or self._left or self.connection.server.stopping):
-            ends = True
-            fields += "connection: close\r\n"
+        if not ends:
+            head = self.head
+            if not head.keep_alive or self._left or self.connection.server.stopping or not bounded:
+                ends = True
+                fields += "connection: close\r\n"
+            elif head.http_version == "1.0":
+                fields += "connection: keep-alive\r\n"
         reason = STATUS_LINES.get(status) or f"HTTP/1.1 {status} \r\n"
         return f"{reason}{self.connection.server.date}{fields}".encode("latin-1", "replace"), ends
 

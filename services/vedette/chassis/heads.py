@@ -11,6 +11,7 @@ known, 7 us for one that has to be read.
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from urllib.parse import unquote_to_bytes
 
@@ -22,12 +23,12 @@ _UNIQUE = ("x-request-id", "traceparent")
 """Fields that differ in each request: such heads are not worth remembering."""
 
 _TOKEN = rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]"
-_LINE = re.compile(rb"(%b{1,32}+) ([\x21-\x7e\x80-\xff]++) HTTP/1\.([01])\r\n" % _TOKEN)
-_OTHER_VERSION = re.compile(rb"[^ \r\n]++ [^ \r\n]++ HTTP/(?!1\.[01]\r)[0-9]")
+_LINE = re.compile(rb"(%b{1,32}+) ([!-~]++) HTTP/1\.([01])\r\n" % _TOKEN)
+_OTHER_VERSION = re.compile(rb"[!-~]++ [!-~]++ HTTP/(?!1\.[01]\r)[0-9]")
 _FIELDS = re.compile(rb"(?:%b++:[^\x00-\x08\x0a-\x1f\x7f]*+\r\n)*+\r\n" % _TOKEN)
 _FIELD = re.compile(rb"([^:]++):[ \t]*+([^\r]*+)\r\n")
 _LENGTH = re.compile(r"[0-9]{1,18}")
-_AUTHORITY = re.compile(r"https?://[^/?]+", re.IGNORECASE)
+_AUTHORITY = re.compile(r"https?://[^/?#]+", re.IGNORECASE)
 
 
 class RefusedHead(Exception):
@@ -46,8 +47,8 @@ class Head:
     path: str
     """Percent-decoded once."""
     query_string: str
-    headers: dict[str, str]
-    """By lower-case name; the values of a repeated field are joined by commas."""
+    headers: Mapping[str, str]
+    """By lower-case name; the values of a repeated field are joined by commas. Shared by all with this head."""
     http_version: str
     length: int
     """Bytes of the body; -1: it comes in chunks."""
@@ -76,19 +77,19 @@ class Heads:
 
 def parse_head(raw: bytes) -> Head:
     """Read a head. Raises RefusedHead with 400, 431, 501 or 505."""
+    if len(raw) > MAX_HEAD_BYTES:
+        raise RefusedHead(431)
     line = _LINE.match(raw)
     if line is None:
-        raise RefusedHead(
-            505 if re.match(rb"\S+ \S+ HTTP/\d", raw) and not re.search(rb" HTTP/1\.[01]\r", raw) else 400
-        )
+        raise RefusedHead(505 if _OTHER_VERSION.match(raw) is not None else 400)
     if _FIELDS.fullmatch(raw, line.end()) is None:
         raise RefusedHead(400)
     method, target, minor = line[1].decode("ascii"), line[2].decode("latin-1"), line[3]
     headers = _headers(_FIELD.findall(raw, line.end(), len(raw) - 2))
-    if minor == b"1" and ("host" not in headers or "," in headers["host"]):
+    if "," in headers.get("host", "," if minor == b"1" else ""):
         raise RefusedHead(400)
-    path, _, query = _AUTHORITY.sub("", target, count=1).partition("?")
-    connection = headers.get("connection", "").lower()
+    path, query = _path_and_query(target)
+    wishes = [wish.strip(" \t") for wish in headers.get("connection", "").lower().split(",")]
     return Head(
         method=method,
         path=unquote_to_bytes(path).decode("utf-8", "replace") if "%" in path else path,
@@ -96,9 +97,16 @@ def parse_head(raw: bytes) -> Head:
         headers=headers,
         http_version=f"1.{minor.decode()}",
         length=_body_length(headers, chunks_allowed=minor == b"1"),
-        keep_alive="close" not in connection if minor == b"1" else "keep-alive" in connection,
+        keep_alive="close" not in wishes and (minor == b"1" or "keep-alive" in wishes),
         expects_continue=minor == b"1" and headers.get("expect", "").lower() == "100-continue",
     )
+
+
+def _path_and_query(target: str) -> tuple[str, str]:
+    """Of a target with or without a host before it; an address further on is a part of the path or the query."""
+    authority = _AUTHORITY.match(target)
+    path, _, query = (target if authority is None else target[authority.end() :]).partition("?")
+    return path or "/", query
 
 
 def _headers(fields: list[tuple[bytes, bytes]]) -> dict[str, str]:
