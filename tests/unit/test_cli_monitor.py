@@ -500,6 +500,25 @@ def test_the_marks_are_explained() -> None:
     assert "· nothing compared   ! failed" in shown_at([Line(Monitor("m", "e"), [execution(1)], 0, [])], 200)[-1]
 
 
+def test_a_monitor_is_changed_setting_by_setting(run: Run) -> None:
+    """What is not named stays; a new window brings its own lateness unless one is named."""
+    made = ["--endpoint", "e", "--check", "psi:threshold=0.3", "--alert-after", "2/3", "--resolve-after", "4"]
+    ok(run("monitor", "create", "night", *made, "--segment", "sex", "--window", "1m"))
+    before = json.loads(ok(run("monitor", "show", "night", "--json")))
+    after = json.loads(ok(run("monitor", "update", "night", "--window", "10m", "--alert-after", "3/5", "--json")))
+    rule = {"datapoints_to_alert": 3, "evaluation_period": 5, "resolve_after": 4}
+    changed = {"window_s": 600.0, "lateness_s": 60.0, "alert": rule, "updated_at": after["updated_at"]}
+    assert after == before | changed
+    line = ok(
+        run("monitor", "update", "night", "--check", "drift", "--check", "psi", "--lateness", "5s", "--no-reports")
+    )
+    assert line == "night watches e: drift, psi\n"
+    last = json.loads(ok(run("monitor", "show", "night", "--json")))
+    assert (last["lateness_s"], last["reports"], last["segments"]) == (5.0, "on_demand", ["sex"])
+    assert run("monitor", "update", "night").exit_code == 2
+    assert run("monitor", "update", "nobody", "--min-rows", "5").exit_code == 1
+
+
 def test_what_changes_something_tells_it_as_json(run: Run) -> None:
     """Every command has --json, and prints one document."""
     ok(run("monitor", "create", "night", "--endpoint", "e", "--window", "8s"))

@@ -74,7 +74,7 @@ def create(
         schedule=schedule,
         min_rows=min_rows,
         segments=tuple(segment or ()),
-        alert=AlertRule(*_n_of_m(alert_after), resolve_after=resolve_after),
+        alert=AlertRule(*n_of_m(alert_after), resolve_after=resolve_after),
         webhooks=names_of(webhooks),
         reports="on_demand" if no_reports else "violations",
     )
@@ -83,7 +83,7 @@ def create(
     if as_json:
         print_json(made)
         return
-    typer.echo(f"{made.name} watches {made.endpoint} in windows of {_span(made.window_s)}: {_named(made.checks)}")
+    typer.echo(f"{made.name} watches {made.endpoint} in windows of {_span(made.window_s)}: {named(made.checks)}")
     if made.reason:
         typer.echo(f"{made.status.value}: {made.reason}")
 
@@ -134,7 +134,7 @@ def list_(
         return
     table = Table("name", "status", "endpoint", "window", "checks", "baseline", "changed", "reason")
     for each in monitors:
-        span, checks, moment = _span(each.window_s), _named(each.checks), when(each.updated_at)
+        span, checks, moment = _span(each.window_s), named(each.checks), when(each.updated_at)
         table.row(each.name, each.status.value, each.endpoint, span, checks, each.baseline, moment, each.reason)
     table.show(empty="no monitors yet: vedette monitor create ENDPOINT")
 
@@ -403,7 +403,7 @@ def _show(each: Monitor, windows: list[dict[str, Any]]) -> None:
         ("status", each.status.value),
         ("reason", each.reason),
         ("endpoint", each.endpoint),
-        ("checks", _named(each.checks)),
+        ("checks", named(each.checks)),
         ("baseline", each.baseline),
         ("window", f"{_span(each.window_s)}, lateness {_span(each.lateness_s)}"),
         ("schedule", each.schedule),
@@ -440,7 +440,8 @@ def _reason(each: Execution) -> str:
     return f"{each.reason} in {windows} windows" if each.reason and windows > 1 else each.reason
 
 
-def _n_of_m(text: str) -> tuple[int, int]:
+def n_of_m(text: str) -> tuple[int, int]:
+    """The two numbers of `2/3`; anything else is a usage error."""
     n, _, m = text.partition("/")
     if not (n.isdecimal() and m.isdecimal() and 1 <= int(n) <= int(m)):
         raise typer.BadParameter(f"write 2/3, not {text!r}", param_hint="--alert-after")
@@ -451,7 +452,8 @@ def _moment(since: str) -> float:
     return time.time() - seconds_of(since, "--since") if since else 0.0
 
 
-def _named(checks: tuple[CheckSettings, ...]) -> str:
+def named(checks: tuple[CheckSettings, ...]) -> str:
+    """The checks by name, in one line."""
     return ", ".join(each.check for each in checks)
 
 
