@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -167,14 +168,14 @@ def test_an_end_within_a_silence_is_told_after_it() -> None:
 def test_what_came_and_went_in_a_silence_is_never_told() -> None:
     """There is nothing to do about it any more."""
     watch = Watch("w")
-    watch.alerts.silence(for_s=12.0)
+    watch.alerts.silence(for_s=12.0, everything=True)
     assert [watch.see(names) for names in (["a"], [], [], [])] == [[], [], [], []]
 
 
 @pytest.mark.parametrize(
     ("fields", "covered"),
     [
-        ({}, True),
+        ({"everything": True}, True),
         ({"monitor": "m"}, True),
         ({"monitor": "n"}, False),
         ({"endpoint": "f"}, False),
@@ -182,7 +183,7 @@ def test_what_came_and_went_in_a_silence_is_never_told() -> None:
         ({"feature": "b"}, False),
     ],
 )
-def test_what_a_silence_covers(fields: dict[str, str], covered: bool) -> None:
+def test_what_a_silence_covers(fields: dict[str, Any], covered: bool) -> None:
     """Every field that is given must match."""
     watch = Watch("w")
     watch.alerts.silence(for_s=60.0, **fields)
@@ -253,14 +254,17 @@ def test_who_may_be_acknowledged() -> None:
 def test_silences_in_force_are_listed() -> None:
     """Those that end first come first, and those that are over not at all."""
     watch = Watch()
-    long = watch.alerts.silence(for_s=60.0, comment="deploy")
-    short = watch.alerts.silence(for_s=5.0)
+    long = watch.alerts.silence(for_s=60.0, everything=True, comment="deploy")
+    short = watch.alerts.silence(for_s=5.0, everything=True)
+    for nothing in ({}, {"comment": "deploy"}, {"monitor": "m", "everything": True}):
+        with pytest.raises(InvalidArgument, match="or says everything"):
+            watch.alerts.silence(for_s=5.0, **nothing)
     assert watch.alerts.silences() == [short, long]
     watch.clock.advance(5.0)
     assert watch.alerts.silences() == [long]
     for wrong in (0.0, -1.0, float("nan"), float("inf"), 1e9):
         with pytest.raises(InvalidArgument):
-            watch.alerts.silence(for_s=wrong)
+            watch.alerts.silence(for_s=wrong, everything=True)
     with pytest.raises(NotFound):
         watch.alerts.end_silence("never")
 
@@ -304,7 +308,7 @@ def test_nothing_is_lost_and_nothing_is_told_twice(steps: list[object]) -> None:
             watch.see(sorted(now))
             hear()  # the sender is quicker than the next window
         elif isinstance(step, tuple):
-            watch.alerts.silence(feature=step[1], for_s=step[2])
+            watch.alerts.silence(feature=step[1], everything=not step[1], for_s=step[2])
         elif step == "acknowledge":
             firing = watch.alerts.page(limit=9, state=AlertState.FIRING)[0]
             if firing:

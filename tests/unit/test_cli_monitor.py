@@ -24,6 +24,7 @@ from typer.testing import CliRunner, Result
 from vedette.cli import app
 from vedette.cli.durations import seconds_of
 from vedette.cli.ids import shortened
+from vedette.cli.monitors import _reason
 from vedette.cli.watching import Line, _recent, drawn
 from vedette.entities.alerts import Alert, AlertState, WebhookFormat
 from vedette.entities.monitors import CheckResult, Execution, ExecutionStatus, Monitor, MonitorStatus
@@ -516,6 +517,55 @@ def test_the_windows_of_every_series_are_read() -> None:
 def test_the_marks_are_explained() -> None:
     """Below the table."""
     assert "· nothing compared   ! failed" in shown_at([Line(Monitor("m", "e"), [execution(1)], 0, [])], 200)[-1]
+
+
+def test_a_monitor_is_changed_setting_by_setting(run: Run) -> None:
+    """What is not named stays; a new window brings its own lateness unless one is named."""
+    made = ["--endpoint", "e", "--check", "psi:threshold=0.3", "--alert-after", "2/3", "--resolve-after", "4"]
+    ok(run("monitor", "create", "night", *made, "--segment", "sex", "--window", "1m"))
+    before = json.loads(ok(run("monitor", "show", "night", "--json")))
+    after = json.loads(ok(run("monitor", "update", "night", "--window", "10m", "--alert-after", "3/5", "--json")))
+    rule = {"datapoints_to_alert": 3, "evaluation_period": 5, "resolve_after": 4}
+    changed = {"window_s": 600.0, "lateness_s": 60.0, "alert": rule, "updated_at": after["updated_at"]}
+    assert after == before | changed
+    line = ok(
+        run("monitor", "update", "night", "--check", "drift", "--check", "psi", "--lateness", "5s", "--no-reports")
+    )
+    assert line == "night watches e: drift, psi\n"
+    last = json.loads(ok(run("monitor", "show", "night", "--json")))
+    assert (last["lateness_s"], last["reports"], last["segments"]) == (5.0, "on_demand", ["sex"])
+    assert run("monitor", "update", "night").exit_code == 2
+    assert run("monitor", "update", "nobody", "--min-rows", "5").exit_code == 1
+
+
+def test_what_changes_something_tells_it_as_json(run: Run) -> None:
+    """Every command has --json, and prints one document."""
+    ok(run("monitor", "create", "night", "--endpoint", "e", "--window", "8s"))
+    paused = json.loads(ok(run("monitor", "pause", "night", "--json")))
+    assert (paused["status"], paused["lateness_s"]) == ("Stopped", 1.0)
+    assert json.loads(ok(run("monitor", "resume", "night", "--json")))["name"] == "night"
+    assert json.loads(ok(run("monitor", "delete", "night", "--json"))) == {"deleted": "night"}
+    ok(run("webhook", "create", "ops", "http://127.0.0.1:9/x"))
+    test = json.loads(ok(run("webhook", "test", "ops", "--json")))
+    assert json.loads(ok(run("webhook", "disable", "ops", "--json")))["enabled"] is False
+    assert json.loads(ok(run("webhook", "enable", "ops", "--json")))["enabled"] is True
+    assert test["webhook"] == "ops"
+    assert json.loads(ok(run("webhook", "delete", "ops", "--json"))) == {"deleted": "ops"}
+    made = json.loads(ok(run("alert", "silence", "--all", "--for", "1m", "--json")))
+    assert json.loads(ok(run("alert", "unsilence", made["id"], "--json"))) == {"ended": made["id"]}
+
+
+@pytest.mark.parametrize("command", [["monitor", "violations", "--of", "no"], ["alert", "silence", "--of", "no"]])
+def test_a_monitor_that_is_not_there_is_an_error(run: Run, command: list[str]) -> None:
+    """Not an empty table, and no silence over nothing."""
+    result = run(*command)
+    assert (result.exit_code, "no" in result.stderr) == (1, True)
+
+
+def test_one_line_says_how_many_empty_windows_it_stands_for() -> None:
+    """A stretch without requests."""
+    assert _reason(execution(1, reason="no requests", counts={"windows": 3})) == "no requests in 3 windows"
+    assert _reason(execution(1, reason="no requests", counts={"windows": 1})) == "no requests"
 
 
 def test_a_window_of_which_every_check_was_skipped_is_not_fine() -> None:

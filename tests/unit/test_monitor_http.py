@@ -98,7 +98,7 @@ async def test_a_whole_life_of_a_monitor(room: MonitorRoom) -> None:
     made = await room.http.post("/v1/monitors", json=settings)
     assert (made.status_code, made.json()["checks"][0]) == (201, settings["checks"][0])
     monitor = read(Monitor, made.content)
-    assert (monitor.window_s, monitor.lateness_s, monitor.alert.resolve_after) == (60.0, 30.0, 2)
+    assert (monitor.window_s, monitor.lateness_s, monitor.alert.resolve_after) == (60.0, 6.0, 2)
     assert monitor == room.desk.monitors.get("night")
     problem(await room.http.post("/v1/monitors", json=settings), 409, "already_exists")
     assert [each["name"] for each in await items(room, "/v1/monitors")] == ["m", "night"]
@@ -391,7 +391,31 @@ async def test_hostile_names_are_refused(room: MonitorRoom, method: str, pattern
         path = "/".join(name if part.startswith("{") else part for part in pattern.split("/"))
         answer = await room.http.request(method, path, json={} if method in {"POST", "PUT"} else None)
         assert answer.status_code in {400, 404, 405}, (path, answer.text)
+        if method == "HEAD":
+            continue
         problem(answer, answer.status_code, answer.json()["code"])
+
+
+async def test_a_report_is_asked_for_without_being_drawn(room: MonitorRoom, monkeypatch: pytest.MonkeyPatch) -> None:
+    """HEAD says whether there could be one."""
+    monkeypatch.setattr(room.desk.reports, "draw", None)
+    execution = await violated(room)
+    found = await room.http.head(f"/reports/{execution['id']}.html")
+    assert (found.status_code, found.content) == (200, b"")
+    assert found.headers["content-type"] == "text/html; charset=utf-8"
+    assert (await room.http.head("/reports/zzzzzzzz.html")).status_code == 404
+    assert (await room.http.head(f"/reports/{execution['id']}")).status_code == 404
+
+
+async def test_violations_of_no_monitor_are_not_found(room: MonitorRoom) -> None:
+    """A typing error is no empty list."""
+    problem(await room.http.get("/v1/violations?monitor=nosuch"), 404, "not_found")
+
+
+async def test_a_silence_of_everything_says_so(room: MonitorRoom) -> None:
+    """One that names nothing by mistake would keep everybody in the dark."""
+    problem(await room.http.post("/v1/silences", json={"for_s": 60}), 400, "invalid_argument")
+    assert (await room.http.post("/v1/silences", json={"for_s": 60, "everything": True})).status_code == 201
 
 
 async def test_many_may_ask_at_once(room: MonitorRoom) -> None:

@@ -92,7 +92,7 @@ async def test_a_whole_life_of_a_monitor(room: MonitorRoom, stub: Any) -> None:
     wanted = pb.Monitor(name="night", endpoint="e", checks=[pb.CheckSettings(check="psi")], window_s=60.0)
     wanted.checks[0].parameters.update({"threshold": 0.25})
     made = (await stub.CreateMonitor(pb.CreateMonitorRequest(monitor=wanted))).monitor
-    assert (made.lateness_s, made.alert.resolve_after, made.baseline) == (30.0, 2, "default")
+    assert (made.lateness_s, made.alert.resolve_after, made.baseline) == (6.0, 2, "default")
     alike(made, (await room.http.get("/v1/monitors/night")).json())
     await refused(stub.CreateMonitor(pb.CreateMonitorRequest(monitor=wanted)), "already_exists")
     page = await stub.ListMonitors(pb.ListMonitorsRequest(limit=1))

@@ -328,7 +328,7 @@ async def test_the_asynchronous_client_is_the_same(both: Addresses) -> None:
         assert (await client.monitors.ground_truth("e", {"i1": 1}))["waiting"] == 1
         alerts = [each async for each in client.alerts.list(state=AlertState.FIRING)]
         assert (await client.alerts.acknowledge(alerts[0].id, by="ada")).acknowledged_by == "ada"
-        silence = await client.alerts.silence(for_s=60)
+        silence = await client.alerts.silence(for_s=60, everything=True)
         assert [each async for each in client.alerts.silences()] == [silence]
         await client.alerts.end_silence(silence.id)
         await client.webhooks.create("ops", HOOK)

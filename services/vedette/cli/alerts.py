@@ -10,7 +10,7 @@ import typer
 from vedette.cli.addresses import DATA_DIR, DataDir, MonitorUrl, connect
 from vedette.cli.durations import seconds_of
 from vedette.cli.ids import ID_HELP, shortened, whole_alert, whole_silence
-from vedette.cli.output import JsonFlag, Table, print_json, when
+from vedette.cli.output import JsonFlag, Table, print_json, said, when
 
 app = typer.Typer(no_args_is_help=True)
 _URGENT = ("firing", "pending", "resolved", "ok")
@@ -26,6 +26,8 @@ def list_(
     data_dir: DataDir = DATA_DIR,
 ) -> None:
     """List alerts, those that fire first.
+
+    Windows are letters, the newest last: x violated, . not, - nothing compared, o violated before it was resolved.
 
     [bold]Examples[/]
 
@@ -84,6 +86,7 @@ def silence(
     monitor_name: Annotated[str, typer.Option("--of", help="Alerts of this monitor.")] = "",
     endpoint: Annotated[str, typer.Option(help="Alerts of this endpoint.")] = "",
     feature: Annotated[str, typer.Option(help="Alerts of this feature.")] = "",
+    everything: Annotated[bool, typer.Option("--all", help="Every alert there is.")] = False,
     comment: Annotated[str, typer.Option(help="Why.")] = "",
     as_json: JsonFlag = False,
     monitor: MonitorUrl = "",
@@ -95,14 +98,18 @@ def silence(
 
       vedette alert silence --endpoint breast-cancer --for 2h --comment "planned re-training"
     """
-    if not (monitor_name or endpoint or feature):
-        raise typer.BadParameter("say what: --of, --endpoint or --feature", param_hint="--of")
+    if not (monitor_name or endpoint or feature or everything):
+        raise typer.BadParameter("say what: --of, --endpoint, --feature or --all", param_hint="--of")
+    for_s = seconds_of(duration, "--for")
     with connect(monitor=monitor, data_dir=data_dir) as client:
+        if monitor_name and not any(client.alerts.list(monitor=monitor_name)):  # others raise alerts as well
+            client.monitors.get(monitor_name)
         made = client.alerts.silence(
-            for_s=seconds_of(duration, "--for"),
+            for_s=for_s,
             monitor=monitor_name,
             endpoint=endpoint,
             feature=feature,
+            everything=everything,
             comment=comment,
         )
     if as_json:
@@ -134,6 +141,7 @@ def silences(*, as_json: JsonFlag = False, monitor: MonitorUrl = "", data_dir: D
 def unsilence(
     id: Annotated[str, typer.Argument(help=f"Id of the silence, {ID_HELP}.")],
     *,
+    as_json: JsonFlag = False,
     monitor: MonitorUrl = "",
     data_dir: DataDir = DATA_DIR,
 ) -> None:
@@ -146,4 +154,4 @@ def unsilence(
     with connect(monitor=monitor, data_dir=data_dir) as client:
         whole = whole_silence(client, id)
         client.alerts.end_silence(whole)
-    typer.echo(f"silence {whole} is over")
+    said({"ended": whole}, f"silence {whole} is over", as_json=as_json)

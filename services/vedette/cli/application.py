@@ -10,7 +10,7 @@ from typing import Any
 import typer
 from typer.core import TyperGroup
 
-from vedette.cli import alerts, baselines, endpoints, models, monitors, predictions, services, webhooks
+from vedette.cli import alerts, baselines, endpoints, models, monitor_changes, predictions, services, webhooks
 from vedette.cli.demo import commands as demo
 from vedette.core.errors import VedetteError
 
@@ -38,7 +38,9 @@ services.add_to(app)
 app.add_typer(models.app, name="model", help="Register models and look after their versions.")
 app.add_typer(endpoints.app, name="endpoint", help="Deploy models behind endpoints, change and remove them.")
 app.add_typer(baselines.app, name="baseline", help="Compute and look at statistics and constraints of reference data.")
-app.add_typer(monitors.app, name="monitor", help="Watch endpoints for drift and quality, and look at what was found.")
+app.add_typer(
+    monitor_changes.app, name="monitor", help="Watch endpoints for drift and quality, and look at what was found."
+)
 app.add_typer(alerts.app, name="alert", help="See what is wrong, acknowledge it, or silence it.")
 app.add_typer(webhooks.app, name="webhook", help="Say who is told about alerts, and see what was sent.")
 app.add_typer(demo.app, name="demo", help="See it happen, on real data and the running suite.")

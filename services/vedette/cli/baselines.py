@@ -10,7 +10,7 @@ import typer
 
 from vedette.cli.addresses import DATA_DIR, DataDir, MonitorUrl, Registry, connect
 from vedette.cli.models import Reference, resolved
-from vedette.cli.output import JsonFlag, Table, facts, print_json, size, upload_progress, when
+from vedette.cli.output import JsonFlag, Table, facts, print_json, said, size, upload_progress, when
 from vedette.entities.monitors import CONSTRAINTS_FILE
 
 app = typer.Typer(no_args_is_help=True)
@@ -195,6 +195,7 @@ def delete(
     reference: Reference,
     *,
     name: Name = "default",
+    as_json: JsonFlag = False,
     registry: Registry = "",
     data_dir: DataDir = DATA_DIR,
 ) -> None:
@@ -207,7 +208,8 @@ def delete(
     with connect(registry=registry, data_dir=data_dir) as client:
         version = resolved(client, reference)
         client.baselines.delete(version.model, version.version, name)
-    typer.echo(f"baseline {name} of {version.model}:{version.version} is deleted")
+    line = f"baseline {name} of {version.model}:{version.version} is deleted"
+    said({"deleted": name, "model": version.model, "version": version.version}, line, as_json=as_json)
 
 
 def _cells(feature: dict[str, Any]) -> list[str]:

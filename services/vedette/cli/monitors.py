@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import sys
 import time
 from itertools import islice
@@ -14,7 +15,7 @@ from vedette.cli.addresses import DATA_DIR, DataDir, MonitorUrl, connect
 from vedette.cli.check_options import checks_of, written
 from vedette.cli.durations import DURATION_HELP, seconds_of
 from vedette.cli.ids import ID_HELP, shortened, whole_execution
-from vedette.cli.output import JsonFlag, Table, facts, names_of, print_json, spinner, when
+from vedette.cli.output import JsonFlag, Table, facts, names_of, print_json, said, spinner, when
 from vedette.core.errors import Unavailable
 
 if TYPE_CHECKING:
@@ -63,18 +64,17 @@ def create(
     """
     from vedette.entities.monitors import AlertRule, CheckSettings, Monitor
 
-    window_s = seconds_of(window, "--window")
     wanted = Monitor(
         name=name,
         endpoint=endpoint or name,
         checks=checks_of(check) if check else (CheckSettings("data_quality"), CheckSettings("drift")),
         baseline=baseline,
-        window_s=window_s,
-        lateness_s=seconds_of(lateness, "--lateness") if lateness else min(max(1.0, window_s / 10), 300.0),
+        window_s=seconds_of(window, "--window"),
+        lateness_s=seconds_of(lateness, "--lateness") if lateness else math.nan,
         schedule=schedule,
         min_rows=min_rows,
         segments=tuple(segment or ()),
-        alert=AlertRule(*_n_of_m(alert_after), resolve_after=resolve_after),
+        alert=AlertRule(*n_of_m(alert_after), resolve_after=resolve_after),
         webhooks=names_of(webhooks),
         reports="on_demand" if no_reports else "violations",
     )
@@ -83,7 +83,7 @@ def create(
     if as_json:
         print_json(made)
         return
-    typer.echo(f"{made.name} watches {made.endpoint} in windows of {_span(made.window_s)}: {_named(made.checks)}")
+    typer.echo(f"{made.name} watches {made.endpoint} in windows of {_span(made.window_s)}: {named(made.checks)}")
     if made.reason:
         typer.echo(f"{made.status.value}: {made.reason}")
 
@@ -134,7 +134,7 @@ def list_(
         return
     table = Table("name", "status", "endpoint", "window", "checks", "baseline", "changed", "reason")
     for each in monitors:
-        span, checks, moment = _span(each.window_s), _named(each.checks), when(each.updated_at)
+        span, checks, moment = _span(each.window_s), named(each.checks), when(each.updated_at)
         table.row(each.name, each.status.value, each.endpoint, span, checks, each.baseline, moment, each.reason)
     table.show(empty="no monitors yet: vedette monitor create ENDPOINT")
 
@@ -165,7 +165,7 @@ def show(
 
 
 @app.command()
-def pause(name: Name, *, monitor: MonitorUrl = "", data_dir: DataDir = DATA_DIR) -> None:
+def pause(name: Name, *, as_json: JsonFlag = False, monitor: MonitorUrl = "", data_dir: DataDir = DATA_DIR) -> None:
     """Evaluate nothing until `vedette monitor resume`.
 
     [bold]Examples[/]
@@ -173,12 +173,12 @@ def pause(name: Name, *, monitor: MonitorUrl = "", data_dir: DataDir = DATA_DIR)
       vedette monitor pause breast-cancer
     """
     with connect(monitor=monitor, data_dir=data_dir) as client:
-        client.monitors.pause(name)
-    typer.echo(f"{name} is paused")
+        changed = client.monitors.pause(name)
+    said(changed, f"{name} is paused", as_json=as_json)
 
 
 @app.command()
-def resume(name: Name, *, monitor: MonitorUrl = "", data_dir: DataDir = DATA_DIR) -> None:
+def resume(name: Name, *, as_json: JsonFlag = False, monitor: MonitorUrl = "", data_dir: DataDir = DATA_DIR) -> None:
     """Evaluate again.
 
     [bold]Examples[/]
@@ -186,12 +186,12 @@ def resume(name: Name, *, monitor: MonitorUrl = "", data_dir: DataDir = DATA_DIR
       vedette monitor resume breast-cancer
     """
     with connect(monitor=monitor, data_dir=data_dir) as client:
-        client.monitors.resume(name)
-    typer.echo(f"{name} is watching")
+        changed = client.monitors.resume(name)
+    said(changed, f"{name} is watching", as_json=as_json)
 
 
 @app.command()
-def delete(name: Name, *, monitor: MonitorUrl = "", data_dir: DataDir = DATA_DIR) -> None:
+def delete(name: Name, *, as_json: JsonFlag = False, monitor: MonitorUrl = "", data_dir: DataDir = DATA_DIR) -> None:
     """Delete a monitor with its executions and alerts.
 
     [bold]Examples[/]
@@ -200,7 +200,7 @@ def delete(name: Name, *, monitor: MonitorUrl = "", data_dir: DataDir = DATA_DIR
     """
     with connect(monitor=monitor, data_dir=data_dir) as client:
         client.monitors.delete(name)
-    typer.echo(f"{name} is deleted")
+    said({"deleted": name}, f"{name} is deleted", as_json=as_json)
 
 
 @app.command()
@@ -261,7 +261,7 @@ def execution(
         ("labels", found.labels),
         ("status", found.status.value),
         ("reason", found.reason),
-        ("set aside", ", ".join(f"{count} {what}" for what, count in found.counts.items())),
+        ("counted", ", ".join(f"{count} {what}" for what, count in found.counts.items())),
     )
     table = Table("check", "kind", "feature", "outcome", "value", "threshold", "p", "what")
     for result in sorted(found.results, key=lambda each: each.outcome != "violated"):
@@ -314,6 +314,7 @@ def violations(
 def report(
     id: ExecutionId,
     *,
+    as_json: JsonFlag = False,
     monitor: MonitorUrl = "",
     data_dir: DataDir = DATA_DIR,
 ) -> None:
@@ -325,7 +326,7 @@ def report(
     """
     with connect(monitor=monitor, data_dir=data_dir) as client, spinner("Evidently draws the report"):
         address = client.monitors.report(whole_execution(client, id))
-    typer.echo(address)
+    said({"address": address}, address, as_json=as_json)
 
 
 @app.command("ground-truth")
@@ -402,7 +403,7 @@ def _show(each: Monitor, windows: list[dict[str, Any]]) -> None:
         ("status", each.status.value),
         ("reason", each.reason),
         ("endpoint", each.endpoint),
-        ("checks", _named(each.checks)),
+        ("checks", named(each.checks)),
         ("baseline", each.baseline),
         ("window", f"{_span(each.window_s)}, lateness {_span(each.lateness_s)}"),
         ("schedule", each.schedule),
@@ -423,16 +424,24 @@ def _executions(found: list[Execution]) -> None:
         "window", "variant", "version", "segment", "rows", "status", "violations", "reason", "labels", "revision", "id"
     )
     for short, each in zip(shortened([each.id for each in found]), found):
+        reason, labels = _reason(each), each.labels or ""
         broken = ", ".join(dict.fromkeys(result.feature or result.check for result in each.violations))
         moment = when(each.start)
         table.row(
             moment, each.variant, each.version, each.segment, each.rows, each.status.value,
-            broken if len(broken) <= 60 else f"{broken[:60]}...", each.reason, each.labels or "", each.revision, short,
+            broken if len(broken) <= 60 else f"{broken[:60]}...", reason, labels, each.revision, short,
         )  # fmt: skip
     table.show(empty="no window has been evaluated yet")
 
 
-def _n_of_m(text: str) -> tuple[int, int]:
+def _reason(each: Execution) -> str:
+    """Why nothing was compared; one line may stand for a stretch of windows without a request."""
+    windows = each.counts.get("windows", 1)
+    return f"{each.reason} in {windows} windows" if each.reason and windows > 1 else each.reason
+
+
+def n_of_m(text: str) -> tuple[int, int]:
+    """The two numbers of `2/3`; anything else is a usage error."""
     n, _, m = text.partition("/")
     if not (n.isdecimal() and m.isdecimal() and 1 <= int(n) <= int(m)):
         raise typer.BadParameter(f"write 2/3, not {text!r}", param_hint="--alert-after")
@@ -443,7 +452,8 @@ def _moment(since: str) -> float:
     return time.time() - seconds_of(since, "--since") if since else 0.0
 
 
-def _named(checks: tuple[CheckSettings, ...]) -> str:
+def named(checks: tuple[CheckSettings, ...]) -> str:
+    """The checks by name, in one line."""
     return ", ".join(each.check for each in checks)
 
 

@@ -25,6 +25,14 @@ def print_json(value: object) -> None:
     typer.echo(json.dumps(msgspec.to_builtins(value), indent=2, ensure_ascii=False))
 
 
+def said(value: object, line: str, *, as_json: bool) -> None:
+    """What a command that changes something tells: a line for people, or what it has changed as JSON."""
+    if as_json:
+        print_json(value)
+    else:
+        typer.echo(line)
+
+
 class Table:
     """Rows under a heading: drawn on a terminal, tab-separated in a pipe."""
 

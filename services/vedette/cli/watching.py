@@ -76,7 +76,7 @@ class Line:
             str(self.newest.rows) if self.newest else "",
             str(self.open_rows),
             self.said() or "none",
-            ", ".join(dict.fromkeys(alert.feature or alert.check for alert in firing)),
+            ", ".join(dict.fromkeys(alert.feature or f"(the window: {alert.check})" for alert in firing)),
             self.variant,
             self.segment,
         )

@@ -8,7 +8,7 @@ import typer
 
 from vedette.cli.addresses import DATA_DIR, DataDir, MonitorUrl, connect
 from vedette.cli.ids import ID_HELP, shortened, whole_delivery
-from vedette.cli.output import JsonFlag, Table, pairs_of, print_json, when
+from vedette.cli.output import JsonFlag, Table, pairs_of, print_json, said, when
 from vedette.entities.alerts import WebhookFormat
 
 app = typer.Typer(no_args_is_help=True)
@@ -85,7 +85,7 @@ def rotate(name: Name, *, as_json: JsonFlag = False, monitor: MonitorUrl = "", d
 
 
 @app.command("test")
-def send_test(name: Name, *, monitor: MonitorUrl = "", data_dir: DataDir = DATA_DIR) -> None:
+def send_test(name: Name, *, as_json: JsonFlag = False, monitor: MonitorUrl = "", data_dir: DataDir = DATA_DIR) -> None:
     """Send a test message.
 
     [bold]Examples[/]
@@ -94,11 +94,12 @@ def send_test(name: Name, *, monitor: MonitorUrl = "", data_dir: DataDir = DATA_
     """
     with connect(monitor=monitor, data_dir=data_dir) as client:
         sent = client.webhooks.test(name)
-    typer.echo(f"test {sent.id} is in the outbox: vedette webhook deliveries --webhook {name}")
+    line = f"test {sent.id} is in the outbox: vedette webhook deliveries --webhook {name}"
+    said(sent, line, as_json=as_json)
 
 
 @app.command()
-def enable(name: Name, *, monitor: MonitorUrl = "", data_dir: DataDir = DATA_DIR) -> None:
+def enable(name: Name, *, as_json: JsonFlag = False, monitor: MonitorUrl = "", data_dir: DataDir = DATA_DIR) -> None:
     """Send to a receiver again that was switched off, or that answered 410 Gone.
 
     [bold]Examples[/]
@@ -106,12 +107,12 @@ def enable(name: Name, *, monitor: MonitorUrl = "", data_dir: DataDir = DATA_DIR
       vedette webhook enable ops
     """
     with connect(monitor=monitor, data_dir=data_dir) as client:
-        client.webhooks.update(name, enabled=True)
-    typer.echo(f"{name} is enabled")
+        changed = client.webhooks.update(name, enabled=True)
+    said(changed, f"{name} is enabled", as_json=as_json)
 
 
 @app.command()
-def disable(name: Name, *, monitor: MonitorUrl = "", data_dir: DataDir = DATA_DIR) -> None:
+def disable(name: Name, *, as_json: JsonFlag = False, monitor: MonitorUrl = "", data_dir: DataDir = DATA_DIR) -> None:
     """Send nothing to a receiver for now.
 
     [bold]Examples[/]
@@ -119,12 +120,12 @@ def disable(name: Name, *, monitor: MonitorUrl = "", data_dir: DataDir = DATA_DI
       vedette webhook disable ops
     """
     with connect(monitor=monitor, data_dir=data_dir) as client:
-        client.webhooks.update(name, enabled=False)
-    typer.echo(f"{name} is disabled")
+        changed = client.webhooks.update(name, enabled=False)
+    said(changed, f"{name} is disabled", as_json=as_json)
 
 
 @app.command()
-def delete(name: Name, *, monitor: MonitorUrl = "", data_dir: DataDir = DATA_DIR) -> None:
+def delete(name: Name, *, as_json: JsonFlag = False, monitor: MonitorUrl = "", data_dir: DataDir = DATA_DIR) -> None:
     """Remove a receiver; what waits for it is not sent.
 
     [bold]Examples[/]
@@ -133,7 +134,7 @@ def delete(name: Name, *, monitor: MonitorUrl = "", data_dir: DataDir = DATA_DIR
     """
     with connect(monitor=monitor, data_dir=data_dir) as client:
         client.webhooks.delete(name)
-    typer.echo(f"{name} is deleted")
+    said({"deleted": name}, f"{name} is deleted", as_json=as_json)
 
 
 @app.command()
@@ -175,6 +176,7 @@ def deliveries(
 def redeliver(
     id: Annotated[str, typer.Argument(help=f"Id of a delivery, {ID_HELP}.")],
     *,
+    as_json: JsonFlag = False,
     monitor: MonitorUrl = "",
     data_dir: DataDir = DATA_DIR,
 ) -> None:
@@ -186,5 +188,5 @@ def redeliver(
     """
     with connect(monitor=monitor, data_dir=data_dir) as client:
         whole = whole_delivery(client, id)
-        client.webhooks.redeliver(whole)
-    typer.echo(f"{whole} is in the outbox again")
+        sent = client.webhooks.redeliver(whole)
+    said(sent, f"{whole} is in the outbox again", as_json=as_json)

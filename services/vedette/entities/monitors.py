@@ -5,6 +5,7 @@ Rule: these classes hold facts; what may change when is the monitor's business. 
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field, fields
 from enum import StrEnum
 from typing import Literal
@@ -91,8 +92,9 @@ class Monitor:
     """Name of the baseline of each model version that windows are compared with."""
     window_s: float = 300.0
     """Length of a tumbling window of event time: 5 s to 31 days."""
-    lateness_s: float = 30.0
-    """How long after a window's end its events may still arrive before it is evaluated."""
+    lateness_s: float = math.nan
+    """How long after a window's end its events may still arrive before it is evaluated; where it is not said, a tenth
+    of the window, and from 1 s to 5 min."""
     schedule: str = "continuous"
     """`continuous`: evaluated as event time passes. Else SageMaker's cron expression, hours only."""
     min_rows: int = 100
@@ -108,6 +110,10 @@ class Monitor:
     reason: str = ""
     created_at: float = 0.0
     updated_at: float = 0.0
+
+    def __post_init__(self) -> None:
+        if math.isnan(self.lateness_s):
+            object.__setattr__(self, "lateness_s", min(max(1.0, self.window_s / 10), 300.0))
 
 
 class ExecutionStatus(StrEnum):

@@ -266,8 +266,13 @@ class Results:
         feature: str = "",
         since: float = 0.0,
     ) -> tuple[list[tuple[Execution, CheckResult]], str]:
-        """Violated results with their windows, newest first; a page holds those of `limit` executions."""
+        """Violated results with their windows, newest first; a page holds those of `limit` executions.
+
+        `NotFound` where there is no such monitor.
+        """
         with self._store.read() as snapshot:
+            if monitor:
+                snapshot.monitor(monitor)
             found, following = snapshot.executions(
                 limit=limit,
                 after=page_token,

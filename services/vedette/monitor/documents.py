@@ -5,6 +5,7 @@ Rule: an unknown key is an error, and numbers are numbers: nothing is guessed fr
 
 from __future__ import annotations
 
+import math
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, Field, ValidationError, ValidatorFunctionWrapHandler, WrapValidator
@@ -65,7 +66,7 @@ class MonitorSettings(Document):
     ]
     baseline: Text = "default"
     window_s: Number = 300.0
-    lateness_s: Number = 30.0
+    lateness_s: Number | None = None
     schedule: Text = "continuous"
     min_rows: Positive = 100
     segments: Names = []
@@ -81,7 +82,7 @@ class MonitorSettings(Document):
             checks=tuple(check.settings() for check in self.checks),
             baseline=self.baseline,
             window_s=self.window_s,
-            lateness_s=self.lateness_s,
+            lateness_s=math.nan if self.lateness_s is None else self.lateness_s,
             schedule=self.schedule,
             min_rows=self.min_rows,
             segments=tuple(self.segments),
@@ -116,6 +117,7 @@ class SilenceCreate(Document):
     monitor: Text = ""
     endpoint: Text = ""
     feature: Text = ""
+    everything: Flag = False
     comment: Text = ""
 
 

@@ -50,6 +50,7 @@ ACTIONS: dict[tuple[str, str], Action] = {
     ("GET", "/v1/executions/{execution}/files/{file}"): "read",
     ("POST", "/v1/executions/{execution}/report"): "read",
     ("GET", "/reports/{report}"): "read",
+    ("HEAD", "/reports/{report}"): "read",
     ("GET", "/v1/violations"): "read",
     ("POST", "/v1/ground-truth/{endpoint}"): "deploy",
     ("GET", "/v1/alerts"): "read",
@@ -218,6 +219,13 @@ async def get_report(desk: Asked, report: str) -> Response:
     return Response(await desk.reports.page(report), media_type="text/html; charset=utf-8", headers=headers)
 
 
+@router.head("/reports/{report}")
+async def head_report(desk: Asked, report: str) -> Response:
+    """Whether there is such a report, or one could be asked for; nothing is drawn."""
+    await desk.reports.check(report)
+    return Response(media_type="text/html; charset=utf-8", headers={"content-security-policy": CONTENT_POLICY})
+
+
 @router.get("/v1/violations")
 def list_violations(
     desk: Asked,
@@ -272,12 +280,13 @@ def acknowledge_alert(desk: Asked, alert: str, document: Acknowledgement) -> Ale
 
 @router.post("/v1/silences", status_code=201)
 def create_silence(desk: Asked, document: SilenceCreate) -> Silence:
-    """Send nothing about what matches for a while."""
+    """Send nothing about what matches for a while; what names nothing must say everything."""
     return desk.alerts.silence(
         for_s=document.for_s,
         monitor=document.monitor,
         endpoint=document.endpoint,
         feature=document.feature,
+        everything=document.everything,
         comment=document.comment,
     )
 

@@ -199,6 +199,7 @@ class AlertCalls:
             monitor=request.monitor,
             endpoint=request.endpoint,
             feature=request.feature,
+            everything=request.everything,
             comment=request.comment,
         )
         return pb.CreateSilenceResponse(silence=to_message(made, pb.Silence()))

@@ -58,14 +58,25 @@ class Alerts:
         return changed
 
     def silence(
-        self, *, for_s: float, monitor: str = "", endpoint: str = "", feature: str = "", comment: str = ""
+        self,
+        *,
+        for_s: float,
+        monitor: str = "",
+        endpoint: str = "",
+        feature: str = "",
+        everything: bool = False,
+        comment: str = "",
     ) -> Silence:
-        """Tell nobody of alerts that match, for so many seconds; empty fields match everything.
+        """Tell nobody of alerts that match, for so many seconds; empty fields match every alert.
+
+        `everything` says that none is named on purpose.
 
         What still fires when it is over is told with the next window.
         """
         if not math.isfinite(for_s) or not 0 < for_s <= MAX_SILENCE_S:
             raise InvalidArgument("a silence lasts more than 0 seconds and at most 366 days")
+        if everything is any((monitor, endpoint, feature)):
+            raise InvalidArgument("a silence names a monitor, an endpoint or a feature, or says everything")
         if max(map(len, (monitor, endpoint, feature, comment))) > _TEXT:
             raise InvalidArgument(f"texts of a silence have at most {_TEXT} characters")
         now = self._clock.time()

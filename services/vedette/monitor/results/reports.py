@@ -153,6 +153,13 @@ class Reports:
             if not self._asking:
                 self._calm.set()
 
+    async def check(self, name: str) -> None:
+        """Raises NotFound where `page` could find no report of that file name."""
+        if not name.endswith(".html"):
+            raise NotFound("there is no such report")
+        if not await asyncio.to_thread(self._file(name.removesuffix(".html")).exists) and self._known is not None:
+            await self._known(name.removesuffix(".html"))
+
     async def page(self, name: str) -> bytes:
         """The report of that file name, whole; drawn now where it is not there (any more).
 

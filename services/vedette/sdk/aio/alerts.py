@@ -29,11 +29,23 @@ class AsyncAlerts:
         return await change(self._connection, Alert, "POST", path, {"by": by})
 
     async def silence(
-        self, *, for_s: float, monitor: str = "", endpoint: str = "", feature: str = "", comment: str = ""
+        self,
+        *,
+        for_s: float,
+        monitor: str = "",
+        endpoint: str = "",
+        feature: str = "",
+        everything: bool = False,
+        comment: str = "",
     ) -> Silence:
-        """Send nothing about what matches for so many seconds; alerts go on changing state."""
-        wanted = {"monitor": monitor, "endpoint": endpoint, "feature": feature, "comment": comment, "for_s": for_s}
-        return await change(self._connection, Silence, "POST", "/v1/silences", wanted)
+        """Send nothing about what matches for so many seconds; alerts go on changing state.
+
+        Raises:
+            InvalidArgument: neither a monitor, an endpoint nor a feature is named, and not `everything`.
+        """
+        wanted = {"monitor": monitor, "endpoint": endpoint, "feature": feature, "comment": comment}
+        document = {**wanted, "for_s": for_s, "everything": everything}
+        return await change(self._connection, Silence, "POST", "/v1/silences", document)
 
     def silences(self) -> AsyncIterator[Silence]:
         """Silences in force."""

@@ -30,11 +30,23 @@ class Alerts:
         return change(self._connection, Alert, "POST", path, {"by": by})
 
     def silence(
-        self, *, for_s: float, monitor: str = "", endpoint: str = "", feature: str = "", comment: str = ""
+        self,
+        *,
+        for_s: float,
+        monitor: str = "",
+        endpoint: str = "",
+        feature: str = "",
+        everything: bool = False,
+        comment: str = "",
     ) -> Silence:
-        """Send nothing about what matches for so many seconds; alerts go on changing state."""
-        wanted = {"monitor": monitor, "endpoint": endpoint, "feature": feature, "comment": comment, "for_s": for_s}
-        return change(self._connection, Silence, "POST", "/v1/silences", wanted)
+        """Send nothing about what matches for so many seconds; alerts go on changing state.
+
+        Raises:
+            InvalidArgument: neither a monitor, an endpoint nor a feature is named, and not `everything`.
+        """
+        wanted = {"monitor": monitor, "endpoint": endpoint, "feature": feature, "comment": comment}
+        document = {**wanted, "for_s": for_s, "everything": everything}
+        return change(self._connection, Silence, "POST", "/v1/silences", document)
 
     def silences(self) -> Iterator[Silence]:
         """Silences in force."""

@@ -579,18 +579,20 @@ class AcknowledgeAlertResponse(_message.Message):
     def __init__(self, alert: _Optional[_Union[Alert, _Mapping]] = ...) -> None: ...
 
 class CreateSilenceRequest(_message.Message):
-    __slots__ = ("for_s", "monitor", "endpoint", "feature", "comment")
+    __slots__ = ("for_s", "monitor", "endpoint", "feature", "comment", "everything")
     FOR_S_FIELD_NUMBER: _ClassVar[int]
     MONITOR_FIELD_NUMBER: _ClassVar[int]
     ENDPOINT_FIELD_NUMBER: _ClassVar[int]
     FEATURE_FIELD_NUMBER: _ClassVar[int]
     COMMENT_FIELD_NUMBER: _ClassVar[int]
+    EVERYTHING_FIELD_NUMBER: _ClassVar[int]
     for_s: float
     monitor: str
     endpoint: str
     feature: str
     comment: str
-    def __init__(self, for_s: _Optional[float] = ..., monitor: _Optional[str] = ..., endpoint: _Optional[str] = ..., feature: _Optional[str] = ..., comment: _Optional[str] = ...) -> None: ...
+    everything: bool
+    def __init__(self, for_s: _Optional[float] = ..., monitor: _Optional[str] = ..., endpoint: _Optional[str] = ..., feature: _Optional[str] = ..., comment: _Optional[str] = ..., everything: _Optional[bool] = ...) -> None: ...
 
 class CreateSilenceResponse(_message.Message):
     __slots__ = ("silence",)
