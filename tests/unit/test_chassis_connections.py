@@ -19,11 +19,13 @@ App = Callable[[Any, Any], Awaitable[None]]
 
 
 @contextlib.asynccontextmanager
-async def serving(app: App, *, idle_timeout_s: float = 10.0) -> AsyncIterator[tuple[Any, HttpServer]]:
+async def serving(
+    app: App, *, idle_timeout_s: float = 10.0, keep_alive_timeout_s: float = 75.0
+) -> AsyncIterator[tuple[Any, HttpServer]]:
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         listener.listen()
-        server = HttpServer(app, listener, idle_timeout_s=idle_timeout_s)
+        server = HttpServer(app, listener, idle_timeout_s=idle_timeout_s, keep_alive_timeout_s=keep_alive_timeout_s)
         await server.start()
         try:
             yield listener.getsockname(), server
@@ -203,6 +205,32 @@ async def test_who_does_not_read_is_closed_and_holds_up_nobody() -> None:
         await _until(lambda: not server.open)
         assert begun < 5
         writer.close()
+
+
+async def test_a_kept_connection_has_a_time_of_its_own() -> None:
+    """An answered one stays while one with half a head goes; half a second request has a head's time again."""
+    async with serving(echo, idle_timeout_s=0.2) as (address, server):
+        kept_reader, kept = await asyncio.open_connection(*address)
+        kept.write(get("/a"))
+        await kept_reader.readuntil(b"\r\n\r\n")
+        reader, slow = await asyncio.open_connection(*address)
+        slow.write(b"GET /b HT")
+        assert await reader.read() == b""
+        assert len(server.open) == 1
+        kept.write(get("/c"))
+        assert b"x-path: /c" in await kept_reader.readuntil(b"\r\n\r\n")
+        kept.write(b"GET /d HT")
+        assert await kept_reader.read() == b""
+        kept.close()
+        slow.close()
+
+
+async def test_a_kept_connection_is_closed_in_the_end() -> None:
+    """After its own time."""
+    async with serving(echo, keep_alive_timeout_s=0.2) as (address, server):
+        answer = await talk(address, get("/a"))
+        assert answer.startswith(b"HTTP/1.1 200")
+        await _until(lambda: not server.open)
 
 
 async def test_an_application_that_gives_no_answer_is_a_500(caplog: pytest.LogCaptureFixture) -> None:

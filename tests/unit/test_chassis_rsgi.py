@@ -99,7 +99,7 @@ async def serving(
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         listener.listen()
-        server = HttpServer(front, listener, idle_timeout_s=idle_timeout_s)
+        server = HttpServer(front, listener, idle_timeout_s=idle_timeout_s, keep_alive_timeout_s=idle_timeout_s)
         await server.start()
         sweep = asyncio.create_task(front.sweep())
         try:

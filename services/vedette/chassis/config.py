@@ -74,7 +74,10 @@ class ServiceSettings(BaseModel):
     max_buffered_bytes: int = Field(default=512 * 1024 * 1024, ge=1024)
     """Request bodies of a worker held in memory at once, together; one that does not fit is refused as overloaded."""
     idle_timeout_s: float = Field(default=10.0, gt=0)
-    """Seconds for the head of an HTTP request to arrive, and for a kept connection to stay without one."""
+    """Seconds for the head of an HTTP request to arrive, and for a client to go on reading its answer."""
+    keep_alive_timeout_s: float = Field(default=75.0, gt=0)
+    """Seconds that an answered HTTP connection stays open for the next request: longer than a balancer before it
+    keeps its own, or some requests meet a connection that is just closing."""
     receive_timeout_s: float = Field(default=30.0, gt=0)
     """Seconds a client has to send a whole request body (for uploads: to send the next part of it)."""
     drain_delay_s: float = Field(default=0.0, ge=0)

@@ -119,8 +119,8 @@ class Server(Protocol):
 class Connection(asyncio.Protocol):
     """One client. `exchange` is its request in work; `quiet_since` is the sweep's."""
 
-    __slots__ = ("_ahead", "_ends", "_lingered", "_paused", "client", "ended", "exchange", "local", "quiet_since",
-                 "server", "stuck_at", "transport", "writable")  # fmt: skip
+    __slots__ = ("_ahead", "_answered", "_ends", "_lingered", "_paused", "client", "ended", "exchange", "local",
+                 "quiet_since", "server", "stuck_at", "transport", "writable")  # fmt: skip
 
     transport: asyncio.Transport
 
@@ -136,9 +136,15 @@ class Connection(asyncio.Protocol):
         """The client sends no more."""
         self._ahead = bytearray()
         """What came before its time: an unfinished head, or requests behind the one in work."""
+        self._answered = False
         self._ends = False
         self._lingered = -1
         self._paused = False
+
+    @property
+    def kept(self) -> bool:
+        """Whether it has been answered and may ask again: a client's, or a proxy's, for later."""
+        return self._answered and self.exchange is None and not self._ahead and not self._ends
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """The client has been accepted."""
@@ -273,6 +279,7 @@ class Connection(asyncio.Protocol):
         if self.exchange is not exchange:
             return
         self.exchange = None
+        self._answered = True
         exchange.unwatch()
         if ends or self.server.stopping or (self.ended and not self._ahead):
             self._end(whole=exchange.whole)

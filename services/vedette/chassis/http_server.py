@@ -30,7 +30,9 @@ _TCP_INFO_UNACKED = 24
 class HttpServer:
     """Serves an RSGI application on a listening socket, which it does not own."""
 
-    def __init__(self, app: Any, listener: socket.socket, *, idle_timeout_s: float) -> None:
+    def __init__(
+        self, app: Any, listener: socket.socket, *, idle_timeout_s: float, keep_alive_timeout_s: float = 75.0
+    ) -> None:
         """`idle_timeout_s`: for the head of a request to arrive, for a connection to stay without one, and for a
         client that has stopped reading its answer."""
         self.app: App = getattr(app, "__rsgi__", app)
@@ -43,6 +45,7 @@ class HttpServer:
         self._listener = listener
         self._socket: socket.socket | None = None
         self._idle_timeout_s = idle_timeout_s
+        self._keep_alive_timeout_s = keep_alive_timeout_s
         self._accepting = False
         self._arrivals: set[asyncio.Task[Any]] = set()
         self._sweeper: asyncio.Task[None] | None = None
@@ -137,7 +140,7 @@ class HttpServer:
 
     async def _sweep(self) -> None:
         """Renew the time, and close who is silent, slow with a head, or does not read."""
-        pause = min(0.5, self._idle_timeout_s / 4)
+        pause = min(0.5, self._idle_timeout_s / 4, self._keep_alive_timeout_s / 4)
         while True:
             await asyncio.sleep(pause)
             self._tell_time()
@@ -151,10 +154,14 @@ class HttpServer:
             connection.stuck_at, connection.quiet_since = unread, 0.0
         if connection.exchange is not None and unread < 0:
             return
+        kept = unread < 0 and connection.kept
         if not connection.quiet_since:  # the first sweep that meets it begins its time
             connection.quiet_since = now
-        elif now - connection.quiet_since > self._idle_timeout_s:
-            connection.transport.abort()
+        elif now - connection.quiet_since > (self._keep_alive_timeout_s if kept else self._idle_timeout_s):
+            if kept:
+                connection.transport.close()
+            else:
+                connection.transport.abort()
 
     def _tell_time(self) -> None:
         self.date = f"date: {formatdate(usegmt=True)}\r\n"

@@ -71,7 +71,12 @@ class Worker:
             asgi=bridge,
             tracer=self._tracer,
         )
-        self._http = HttpServer(self._front, place.listener, idle_timeout_s=settings.idle_timeout_s)
+        self._http = HttpServer(
+            self._front,
+            place.listener,
+            idle_timeout_s=settings.idle_timeout_s,
+            keep_alive_timeout_s=settings.keep_alive_timeout_s,
+        )
         self._grpc: AnyGrpcServer | None = None
         if service.rpc:
             self._grpc = grpc_server(
