@@ -39,7 +39,7 @@ class InferenceSettings(ServiceSettings):
     """Captured requests of a worker that may wait to be on the stream; one more is dropped and counted."""
     capture_buffer_bytes: int = Field(default=64 * 1024 * 1024, ge=64 * 1024)
     """Bytes that those may hold, together."""
-    capture_interval_s: float = Field(default=0.2, gt=0, le=60)
+    capture_interval_s: float = Field(default=0.5, gt=0, le=60)
     """Seconds that captured requests gather before they are published together; strict ones do not wait for it."""
     load_timeout_s: float = Field(default=60.0, gt=0)
     """Seconds that a call of the repository API's load or unload waits for its effect."""
