@@ -97,7 +97,8 @@ def parse_head(raw: bytes) -> Head:
         headers=headers,
         http_version=f"1.{minor.decode()}",
         length=_body_length(headers, chunks_allowed=minor == b"1"),
-        keep_alive="close" not in wishes and (minor == b"1" or "keep-alive" in wishes),
+        # of an HTTP/1.0 list that holds more parsers make different things: who is not sure ends the connection
+        keep_alive="close" not in wishes if minor == b"1" else wishes == ["keep-alive"],
         expects_continue=minor == b"1" and headers.get("expect", "").lower() == "100-continue",
     )
 

@@ -33,7 +33,7 @@ RETENTION_BYTES = 2 << 30
 """Default size of a topic on disk."""
 BUSY_TIMEOUT_S = 30.0
 """Default time that a writer waits for its turn among the processes."""
-_POLL_S = 0.1
+_POLL_S = 0.025
 _SWEEP_S = 60.0
 
 
